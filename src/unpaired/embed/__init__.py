@@ -1,0 +1,1 @@
+"""One space for all modalities."""

@@ -1,0 +1,148 @@
+"""Networks in ensembles: every parameter and buffer has the member as its leading axis, so all train in one pass."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["MLP", "ConvNet"]
+
+_CHANNELS = (32, 64, 128, 256, 512)
+_CODE = 128
+_MOMENTUM = 0.1
+_SLOPE = 0.01
+
+
+def _uniform(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> nn.Parameter:
+    """PyTorch's own initialisation of linear and convolutional layers, drawn from a generator of ours."""
+    bound = 1 / math.sqrt(fan_in)
+    return nn.Parameter((torch.rand(shape, generator=generator) * 2 - 1) * bound)
+
+
+class _Linear(nn.Module):
+    def __init__(self, members: int, n_in: int, n_out: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight = _uniform((members, n_in, n_out), n_in, generator)
+        self.bias = _uniform((members, 1, n_out), n_in, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class _BatchNorm(nn.Module):
+    """Batch normalisation over axis 1 of ``(members, batch, width)``, each member on its own."""
+
+    def __init__(self, members: int, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(members, width))
+        self.shift = nn.Parameter(torch.zeros(members, width))
+        self.register_buffer("mean", torch.zeros(members, width))
+        self.register_buffer("var", torch.ones(members, width))
+        self.mean: Tensor
+        self.var: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            var, mean = torch.var_mean(x, dim=1, correction=0)
+            with torch.no_grad():
+                unbiased = var * (x.shape[1] / max(1, x.shape[1] - 1))
+                self.mean.lerp_(mean, _MOMENTUM)
+                self.var.lerp_(unbiased, _MOMENTUM)
+        else:
+            mean, var = self.mean, self.var
+        factor = self.scale * torch.rsqrt(var + 1e-5)
+        return x * factor[:, None] + (self.shift - mean * factor)[:, None]
+
+
+class MLP(nn.Module):
+    """An ensemble of perceptrons on tables.
+
+    Parameters
+    ----------
+    members
+        Number of networks.
+    n_in, n_out
+        Numbers of features and of classes.
+    hidden
+        Width of the hidden layers.
+    layout
+        Words of letters, one word a layer: L linear, B batch normalisation, R ReLU, D dropout. The head is added.
+    dropout
+        Probability of D.
+    generator
+        Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        *,
+        members: int,
+        n_in: int,
+        n_out: int,
+        hidden: int,
+        layout: str,
+        dropout: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        steps: list[nn.Module] = []
+        width = n_in
+        for letter in layout.replace(" ", ""):
+            if letter == "L":
+                steps.append(_Linear(members, width, hidden, generator))
+                width = hidden
+            else:
+                steps.append({"B": _BatchNorm(members, width), "R": nn.ReLU(), "D": nn.Dropout(dropout)}[letter])
+        self.steps = nn.Sequential(*steps)
+        self.head = _Linear(members, width, n_out, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(members, batch, n_in)`` to logits ``(members, batch, n_out)``."""
+        out: Tensor = self.head(self.steps(x))
+        return out
+
+
+class ConvNet(nn.Module):
+    """An ensemble of the published convolutional encoder: 5 x (Conv k3 s2 p1 - BatchNorm - LeakyReLU), then linear.
+
+    Images of any size from 32 pixels; members are convolved one after another.
+    Source: Xi et al. 2024, appendix D.2 (channels as in the published code).
+
+    Parameters
+    ----------
+    members
+        Number of networks.
+    shape
+        ``(C, H, W)`` of an image.
+    n_out
+        Number of classes.
+    generator
+        Source of the initial weights.
+    """
+
+    def __init__(self, *, members: int, shape: tuple[int, int, int], n_out: int, generator: torch.Generator) -> None:
+        super().__init__()
+        channels, height, width = shape
+        kernels, norms = [], []
+        for n in _CHANNELS:
+            kernels.append(_uniform((members, n, channels, 3, 3), channels * 9, generator))
+            norms.append(_BatchNorm(members, n))
+            channels, height, width = n, -(-height // 2), -(-width // 2)
+        self.kernels = nn.ParameterList(kernels)
+        self.norms = nn.ModuleList(norms)
+        self.code = _Linear(members, channels * height * width, _CODE, generator)
+        self.head = _Linear(members, _CODE, n_out, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(members, batch, C, H, W)`` to logits ``(members, batch, n_out)``."""
+        for kernel, norm in zip(self.kernels, self.norms, strict=True):
+            maps = torch.stack([functional.conv2d(m, k, stride=2, padding=1) for m, k in zip(x, kernel, strict=True)])
+            members, batch, channels, height, width = maps.shape
+            rows = maps.permute(0, 1, 3, 4, 2).reshape(members, -1, channels)
+            rows = functional.leaky_relu(norm(rows), _SLOPE)
+            x = rows.reshape(members, batch, height, width, channels).permute(0, 1, 4, 2, 3)
+        out: Tensor = self.head(self.code(x.flatten(2)))
+        return out

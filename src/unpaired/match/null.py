@@ -1,0 +1,83 @@
+"""Matchings to compare with: uniform, random, and the true pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from unpaired.data.types import Array, Dataset, Pairs, Truth
+from unpaired.embed.embedding import Provenance
+from unpaired.match.blocks import match_labels
+from unpaired.match.matching import Matching, Product, Status
+
+__all__ = ["match_pairs", "match_random", "match_uniform"]
+
+
+def match_uniform(data: Dataset, *, source: str | None = None, target: str | None = None) -> Matching:
+    """Match every cell with all cells of its label alike: what knowing the label alone gives.
+
+    Parameters
+    ----------
+    data
+        The data set.
+    source, target
+        Names of the modalities; not needed when there are two.
+    """
+    return match_labels(data, None, _uniform, Provenance("match_uniform", {}), source=source, target=target)
+
+
+def _uniform(x: Array, y: Array, a: Array, b: Array, seed: int) -> tuple[Product, Status]:
+    return Product(a, b), Status("ok", marginal_error=0.0)
+
+
+def match_random(data: Dataset, *, source: str | None = None, target: str | None = None, seed: int = 0) -> Matching:
+    """Match every cell of the smaller side with one cell of its label at random, every cell of the other side once.
+
+    Parameters
+    ----------
+    data
+        The data set.
+    source, target
+        Names of the modalities; not needed when there are two.
+    seed
+        Seed of the draw; each label has its own generator.
+    """
+    made_by = Provenance("match_random", {"seed": seed})
+    return match_labels(data, None, _random, made_by, source=source, target=target, seed=seed)
+
+
+def _random(x: Array, y: Array, a: Array, b: Array, seed: int) -> tuple[sp.csr_matrix, Status]:
+    n, m = len(a), len(b)
+    larger = max(n, m)
+    rng = np.random.default_rng(seed)
+    # The smaller side is repeated until it covers the larger one, so that no cell is left without a partner.
+    rows, cols = (np.resize(rng.permutation(k), larger) for k in (n, m))
+    weights = sp.csr_matrix((np.full(larger, 1 / larger), (rows, cols)), shape=(n, m))
+    error = abs(np.asarray(weights.sum(1)).ravel() - a).sum() + abs(np.asarray(weights.sum(0)).ravel() - b).sum()
+    return weights, Status("ok", marginal_error=float(error))
+
+
+def match_pairs(
+    data: Dataset, pairs: Pairs | Truth, *, source: str | None = None, target: str | None = None
+) -> Matching:
+    """Turn known pairs into a matching: the upper bound for what learns from a matching.
+
+    Cells whose partner is unknown, or has another label, have no partner.
+
+    Parameters
+    ----------
+    data
+        The data set.
+    pairs
+        The pairs, or the truth of a simulation or a hidden pairing.
+    source, target
+        Names of the modalities; not needed when there are two.
+    """
+    names = data.direction(source, target)
+    partner = pairs.partners(*names)
+
+    def solve(x: Array, y: Array, a: Array, b: Array, seed: int) -> tuple[sp.csr_matrix, Status]:
+        own = partner[x[:, 0]][:, None] == y[:, 0]
+        return sp.csr_matrix(own / max(1, own.sum())), Status("ok")
+
+    return match_labels(data, None, solve, Provenance("match_pairs", {}), source=names[0], target=names[1])

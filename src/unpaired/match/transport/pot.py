@@ -1,0 +1,88 @@
+"""Entropic optimal transport of one label through POT, in slices of iterations so that time and error are watched."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from unpaired.data.types import Array
+from unpaired.match.matching import Status
+
+__all__ = ["solve_label"]
+
+_SLICE = 50  # iterations between two looks at the clock and the marginals
+
+
+def solve_label(
+    x: Array,
+    y: Array,
+    a: Array,
+    b: Array,
+    seed: int,
+    *,
+    eps: float,
+    cost: str,
+    max_iter: int,
+    max_seconds: float,
+    tol: float,
+    unbalanced: float | None,
+) -> tuple[Array | None, Status]:
+    """Return the coupling of one label and how it went (see :func:`unpaired.match_ot`)."""
+    c = cdist(x, y, metric=cost)
+    used: dict[str, Any] = {"cost": cost, "eps": eps, "solver": "pot.sinkhorn_log"}
+    if unbalanced is not None:
+        used |= {"solver": "pot.sinkhorn_unbalanced", "unbalanced": unbalanced}
+        plan, iterations, done = _unbalanced(a, b, c, eps, unbalanced, max_iter, tol)
+    else:
+        plan, iterations, done = _balanced(a, b, c, eps, max_iter, max_seconds, tol)
+    if not np.isfinite(plan).all() or not plan.sum() > 0:
+        advice = f"eps = {eps:.3g} is too small for costs up to {c.max():.3g}; use a larger eps."
+        return None, Status("failed", advice, iterations=iterations, used=used)
+    error = _marginal_error(plan, a, b)
+    if done:
+        return plan, Status("ok", "", error, iterations, used=used)
+    advice = f"the marginals are off by {error:.1e} after {iterations} iterations; raise eps, max_iter or max_seconds."
+    return plan, Status("not_converged", advice, error, iterations, used=used)
+
+
+def _marginal_error(plan: Array, a: Array, b: Array) -> float:
+    return float(np.abs(plan.sum(axis=1) - a).sum() + np.abs(plan.sum(axis=0) - b).sum())
+
+
+def _balanced(
+    a: Array, b: Array, c: Array, eps: float, max_iter: int, max_seconds: float, tol: float
+) -> tuple[Array, int, bool]:
+    from ot.bregman import sinkhorn_log
+
+    start, iterations, warm = time.perf_counter(), 0, None
+    while True:
+        size = min(_SLICE, max_iter - iterations)
+        # stopThr=0: POT's own test looks at one side in the L2 norm; ours, below, at both sides in L1.
+        plan, log = sinkhorn_log(a, b, c, eps, numItermax=size, stopThr=0, log=True, warn=False, warmstart=warm)
+        iterations += size
+        warm = (log["log_u"], log["log_v"])
+        if not np.isfinite(plan).all():
+            return plan, iterations, False
+        if _marginal_error(plan, a, b) <= tol:
+            return plan, iterations, True
+        if iterations >= max_iter or time.perf_counter() - start > max_seconds:
+            return plan, iterations, False
+
+
+def _unbalanced(
+    a: Array, b: Array, c: Array, eps: float, penalty: float, max_iter: int, tol: float
+) -> tuple[Array, int, bool]:
+    from ot.unbalanced import sinkhorn_unbalanced
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what POT warns of is in the status
+        plan, log = sinkhorn_unbalanced(
+            a, b, c, eps, penalty, method="sinkhorn_stabilized", numItermax=max_iter, stopThr=tol, log=True
+        )
+    errors = log["err"]
+    done = len(errors) > 0 and bool(errors[-1] < tol)
+    return plan, (max_iter if not done else 10 * len(errors)), done

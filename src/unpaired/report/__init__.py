@@ -1,0 +1,1 @@
+"""What a person sees: plots and the HTML page."""

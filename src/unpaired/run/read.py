@@ -1,0 +1,247 @@
+"""Read a run directory back: the data, the space, the matching and the record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from unpaired.data.preprocess import Recipe
+from unpaired.data.types import UNKNOWN, Array, Dataset, Modality, Truth
+from unpaired.embed.embedding import Embedding, Provenance
+from unpaired.errors import DataError, Problem
+from unpaired.match.matching import Block, Matching, Status
+from unpaired.run.folder import RECORD, sha256
+from unpaired.run.record import FORMAT, FORMAT_VERSION
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+__all__ = ["Run", "read_record", "read_run", "read_truth"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run that was read back.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    record
+        The contents of ``run.json``.
+    data, embedding, matching
+        As they were written.
+    truth
+        The hidden pairing, or ``None``.
+    scores
+        The contents of ``scores.json``, or ``None``.
+    """
+
+    path: Path
+    record: Mapping[str, Any]
+    data: Dataset
+    embedding: Embedding
+    matching: Matching
+    truth: Truth | None
+    scores: Mapping[str, Any] | None
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """Return the contents of a run's ``run.json``.
+
+    Raises
+    ------
+    DataError
+        If the folder is not a run, or one of a newer format.
+    """
+    file = Path(path) / RECORD
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise DataError([_problem(file, f"cannot be read ({why}).", "Name a folder made by unpaired align.")]) from None
+    if record.get("format") != FORMAT or record.get("format_version", 0) > FORMAT_VERSION:
+        what = f"has format {record.get('format')!r}, version {record.get('format_version')!r}."
+        raise DataError([_problem(file, what, f"This version reads {FORMAT!r} up to {FORMAT_VERSION}.")])
+    return record
+
+
+def read_run(path: str | Path) -> Run:
+    """Read a run directory.
+
+    Parameters
+    ----------
+    path
+        The folder.
+
+    Raises
+    ------
+    DataError
+        If it is not a run, or a file of it is missing or was changed since it was written.
+    """
+    import mudata
+
+    path = Path(path)
+    record = read_record(path)
+    _check_outputs(path, record)
+    with mudata.set_options(pull_on_update=False):
+        mdata = mudata.read_h5mu(path / "aligned.h5mu")
+    data = _dataset(path, record, mdata)
+    names = list(data)
+    info = record["embedding"]
+    embedding = Embedding(
+        arrays={n: np.asarray(mdata[n].obsm["X_unpaired"]) for n in names},
+        space=info["space"],
+        noise=_noise(mdata, names),
+        dims=tuple(info["dims"]),
+        made_by=_provenance(info),
+    )
+    scores_file = path / "scores.json"
+    return Run(
+        path=path,
+        record=record,
+        data=data,
+        embedding=embedding,
+        matching=_matching(record, data, mdata),
+        truth=_truth(path, data),
+        scores=json.loads(scores_file.read_text(encoding="utf-8")) if scores_file.exists() else None,
+    )
+
+
+def read_truth(path: str | Path, data: Dataset) -> Truth:
+    """Read true pairs from a CSV file: one line a cell, one column a modality with the cell's name, empty if unknown.
+
+    Names may be written with or without the modality's prefix.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, or a name is unknown or appears twice.
+    """
+    import pandas as pd
+
+    file = Path(path)
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError([_problem(file, f"cannot be read ({error}).", "It must be a CSV file.")]) from None
+    problems, units = [], {}
+    for name in data:
+        if name not in table:
+            units[name] = np.full(len(data[name]), -1)
+            continue
+        ids = pd.Index(data[name].ids.astype(str))
+        given = table[name].map(lambda v, n=name: v if not v or v.startswith(f"{n}:") else f"{n}:{v}").to_numpy()
+        lines = np.flatnonzero(given != "")
+        rows = ids.get_indexer(given[lines])
+        unknown, repeated = given[lines][rows < 0], pd.Series(given[lines]).duplicated()
+        if len(unknown):
+            problems.append(_problem(file, f"column {name!r}: {len(unknown)} unknown cells, first {unknown[0]!r}.", ""))
+        elif repeated.any():
+            first = given[lines][repeated.to_numpy()][0]
+            problems.append(
+                _problem(file, f"column {name!r}: {first!r} appears more than once.", "Keep one line a cell.")
+            )
+        units[name] = np.full(len(ids), -1)
+        units[name][rows[rows >= 0]] = lines[rows >= 0]
+    missing = [n for n in data if n not in table]
+    if len(data) - len(missing) < 2:
+        problems.append(_problem(file, f"has columns {list(table)}.", f"Name them as the modalities: {list(data)}."))
+    if problems:
+        raise DataError(problems)
+    return Truth(units)
+
+
+def _problem(file: Path, what: str, fix: str) -> Problem:
+    return Problem("error", str(file), what, fix)
+
+
+def _check_outputs(path: Path, record: Mapping[str, Any]) -> None:
+    problems = []
+    for name, expected in record["outputs"].items():
+        file = path / name
+        if not file.is_file():
+            problems.append(_problem(file, "is missing.", "Run unpaired align again."))
+        elif sha256(file) != expected:
+            problems.append(_problem(file, "was changed since the run wrote it.", "Run unpaired align again."))
+    if problems:
+        raise DataError(problems)
+
+
+def _provenance(info: Mapping[str, Any]) -> Provenance:
+    return Provenance(info["method"], info["options"], tuple(info["notes"]))
+
+
+def _dataset(path: Path, record: Mapping[str, Any], mdata: MuData) -> Dataset:
+    from safetensors.numpy import load_file
+
+    arrays = load_file(path / "recipes.safetensors")
+    classes = tuple(record["classes"])
+    modalities = {
+        n: _modality(n, mdata[n], classes, info, {k: v for k, v in arrays.items() if k.startswith(f"{n}.")})
+        for n, info in record["modalities"].items()
+    }
+    return Dataset(modalities, classes, None, tuple(record["notes"]))
+
+
+def _modality(
+    name: str, adata: AnnData, classes: tuple[str, ...], info: Mapping[str, Any], arrays: Mapping[str, Array]
+) -> Modality:
+    code = {c: i for i, c in enumerate(classes)}
+    x = adata.X.tocsr() if sp.issparse(adata.X) else np.asarray(adata.X, dtype=np.float32)
+    if len(info["shape"]) > 1:
+        x = x.reshape(len(x), *info["shape"])
+    recipe = info["recipe"]
+    return Modality(
+        name=name,
+        X=x,
+        labels=np.array([code.get(str(v), UNKNOWN) for v in adata.obs["label"]]),
+        ids=np.asarray(adata.obs_names, dtype=object),
+        feature_names=np.array([v.removeprefix(f"{name}:") for v in adata.var_names], dtype=object),
+        batch=np.asarray(adata.obs["batch"]) if "batch" in adata.obs else None,
+        recipe=None
+        if recipe is None
+        else Recipe(arrays={k.removeprefix(f"{name}."): v for k, v in arrays.items()}, **recipe),
+    )
+
+
+def _noise(mdata: MuData, names: list[str]) -> dict[str, Array] | None:
+    if any("unpaired_noise" not in mdata[n].obs for n in names):
+        return None
+    return {n: np.asarray(mdata[n].obs["unpaired_noise"]) for n in names}
+
+
+def _matching(record: Mapping[str, Any], data: Dataset, mdata: MuData) -> Matching:
+    info = record["matching"]
+    source, target = info["source"], info["target"]
+    start = dict(zip(data, np.cumsum([0, *(len(data[n]) for n in data)]).tolist(), strict=False))
+    own = slice(start[source], start[source] + len(data[source]))
+    other = slice(start[target], start[target] + len(data[target]))
+    joint = mdata.obsp["unpaired_coupling"].tocsr()[own][:, other]
+    blocks = []
+    for entry in info["blocks"]:
+        code = data.code(entry["label"])
+        rows, cols = (data[n].order[data[n].labels[data[n].order] == code] for n in (source, target))
+        status = {k: entry[k] for k in ("state", "advice", "iterations", "seconds", "used")}
+        error = entry["marginal_error"]
+        status["marginal_error"] = float("nan") if error is None else error
+        weights = joint[rows][:, cols] if entry["partners"] is not None else None
+        blocks.append(Block(entry["label"], rows, cols, weights, Status(**status)))
+    return Matching(source, target, (len(data[source]), len(data[target])), tuple(blocks), _provenance(info))
+
+
+def _truth(path: Path, data: Dataset) -> Truth | None:
+    from safetensors.numpy import load_file
+
+    if not (path / "truth.csv").exists():
+        return None
+    truth = read_truth(path / "truth.csv", data)
+    latents = path / "latents.safetensors"
+    return Truth(truth.units, load_file(latents)) if latents.exists() else truth

@@ -1,0 +1,125 @@
+"""What ``run.json`` says: versions, options, inputs, what was learned and how every label went."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unpaired._version import __version__
+from unpaired.data.types import Dataset
+from unpaired.embed.embedding import Embedding, Provenance
+from unpaired.embed.propensity import Propensity
+from unpaired.match.matching import Block, Matching
+from unpaired.run.folder import sha256
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "make_record", "plain"]
+
+FORMAT = "unpaired-run"
+FORMAT_VERSION = 1
+_LIBRARIES = ("numpy", "scipy", "pandas", "anndata", "mudata", "scikit-learn", "torch", "lightning", "POT")
+
+
+def make_record(
+    data: Dataset,
+    embedding: Embedding,
+    matching: Matching,
+    *,
+    propensity: Propensity | None,
+    options: Mapping[str, Any],
+    inputs: Sequence[Path],
+    timings: Mapping[str, float],
+    kept: float,
+) -> dict[str, Any]:
+    """Return the contents of ``run.json`` (see docs/formats.md), without the hashes of the outputs."""
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "unpaired": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: _version(name) for name in _LIBRARIES},
+        "options": plain(options),
+        "inputs": [{"path": str(p), "sha256": sha256(p)} for p in inputs],
+        "seconds": plain(timings),
+        "notes": [*data.notes, *embedding.made_by.notes, *matching.made_by.notes],
+        "classes": list(data.classes),
+        "modalities": {n: _modality(data, n) for n in data},
+        "embedding": {"space": embedding.space, "dims": list(embedding.dims), **_provenance(embedding.made_by)},
+        "classifiers": {} if propensity is None else {n: plain(asdict(q)) for n, q in propensity.validation_.items()},
+        "matching": {
+            "source": matching.source,
+            "target": matching.target,
+            **_provenance(matching.made_by),
+            "coverage": plain(asdict(matching.coverage)),
+            "row_mass_kept": kept,
+            "blocks": [_block(b) for b in matching.blocks],
+        },
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _provenance(made_by: Provenance) -> dict[str, Any]:
+    return {"method": made_by.method, "options": plain(made_by.options), "notes": list(made_by.notes)}
+
+
+def _modality(data: Dataset, name: str) -> dict[str, Any]:
+    modality = data[name]
+    recipe = modality.recipe
+    known = modality.labels[modality.labels >= 0]
+    counts = np.bincount(known, minlength=len(data.classes))
+    return {
+        "cells": len(modality),
+        "unlabelled": int(len(modality) - len(known)),
+        "shape": [int(s) for s in modality.X.shape[1:]],
+        "features": int(np.prod(modality.features.shape[1:])),
+        "recipe": None
+        if recipe is None
+        else {"name": recipe.name, "reason": recipe.reason, "options": dict(recipe.options)},
+        "cells_by_label": {c: int(k) for c, k in zip(data.classes, counts, strict=True) if k},
+    }
+
+
+def _block(block: Block) -> dict[str, Any]:
+    out = {"label": block.label, "source_cells": len(block.rows), "target_cells": len(block.cols)}
+    return out | plain(asdict(block.status)) | {"partners": _effective_partners(block)}
+
+
+def _effective_partners(block: Block) -> float | None:
+    """Mean over source cells of exp(entropy of p(target | source)): between how many the matching is undecided."""
+    if not block.matched:
+        return None
+    total = 0.0
+    for _, part in block.chunks():
+        safe = np.where(part > 0, part, 1.0)
+        total += float(np.exp(-(safe * np.log(safe) * (part > 0)).sum(axis=1)).sum())
+    return total / len(block.rows)
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` in the types of JSON; a number that is not finite becomes ``None``."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, np.ndarray)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value

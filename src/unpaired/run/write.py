@@ -1,0 +1,216 @@
+"""Write a run directory: atomically, and never over something of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from unpaired.data.types import Array, Dataset, Modality, Truth
+from unpaired.embed.embedding import Embedding
+from unpaired.embed.propensity import Propensity
+from unpaired.evaluate.scores import Scores
+from unpaired.match.matching import Matching
+from unpaired.run.folder import RECORD, new_folder, sha256, write_json
+from unpaired.run.record import make_record
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+__all__ = ["KEEP", "fill_run", "write_run"]
+
+KEEP = 0.999
+"""Of every row of the coupling, the largest entries that hold this much of its mass are written."""
+
+
+def write_run(
+    out: str | Path,
+    data: Dataset,
+    embedding: Embedding,
+    matching: Matching,
+    *,
+    truth: Truth | None = None,
+    scores: Scores | None = None,
+    propensity: Propensity | None = None,
+    options: Mapping[str, Any] | None = None,
+    inputs: Sequence[str | Path] = (),
+    timings: Mapping[str, float] | None = None,
+    force: bool = False,
+) -> Path:
+    """Write a run directory; nothing is left of it when writing fails.
+
+    Parameters
+    ----------
+    out
+        The folder to make. Its parent must exist.
+    data, embedding, matching
+        What was matched, in which space, and the result.
+    truth
+        The hidden pairing, kept so that the run can be scored again.
+    scores
+        Scores of the matching.
+    propensity
+        The fitted classifiers, for their quality.
+    options
+        What the user asked for, kept as a record.
+    inputs
+        Files whose hashes are recorded.
+    timings
+        Step -> seconds.
+    force
+        Replace a run that is there (never anything else).
+
+    Returns
+    -------
+    The path of the folder: ``run.json``, ``aligned.h5mu``, ``recipes.safetensors``, and where there are any
+    ``scores.json``, ``truth.csv`` and ``latents.safetensors``. See docs/formats.md.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made there.
+    """
+    out = Path(out)
+    with new_folder(out, force=force) as work:
+        fill_run(
+            work,
+            data,
+            embedding,
+            matching,
+            truth=truth,
+            scores=scores,
+            propensity=propensity,
+            options=options,
+            inputs=inputs,
+            timings=timings,
+        )
+    return out
+
+
+def fill_run(
+    work: Path,
+    data: Dataset,
+    embedding: Embedding,
+    matching: Matching,
+    *,
+    truth: Truth | None,
+    scores: Scores | None,
+    propensity: Propensity | None,
+    options: Mapping[str, Any] | None,
+    inputs: Sequence[str | Path],
+    timings: Mapping[str, float] | None,
+) -> None:
+    """Write all the files of a run into the folder ``work`` (as :func:`write_run`)."""
+    from safetensors.numpy import save_file
+
+    record = make_record(
+        data,
+        embedding,
+        matching,
+        propensity=propensity,
+        options=options or {},
+        inputs=[Path(p) for p in inputs],
+        timings=timings or {},
+        kept=KEEP,
+    )
+    _write_h5mu(work / "aligned.h5mu", data, embedding, matching.sparsify(KEEP))
+    recipes = {f"{n}.{k}": np.ascontiguousarray(v) for n, m in data.modalities.items() for k, v in _arrays(m).items()}
+    save_file(recipes, work / "recipes.safetensors")
+    if scores is not None:
+        write_json(work / "scores.json", scores.to_dict())
+    if truth is not None:
+        _truth_table(data, truth).to_csv(work / "truth.csv", index=False)
+        if truth.latents is not None:
+            latents = {n: np.ascontiguousarray(z) for n, z in truth.latents.items()}
+            save_file(latents, work / "latents.safetensors")
+    files = sorted(p for p in work.iterdir() if p.is_file())
+    write_json(work / RECORD, record | {"outputs": {p.name: sha256(p) for p in files}})
+
+
+def _arrays(modality: Modality) -> Mapping[str, Array]:
+    return {} if modality.recipe is None else modality.recipe.arrays
+
+
+def _write_h5mu(path: Path, data: Dataset, embedding: Embedding, matching: Matching) -> None:
+    import mudata
+
+    with mudata.set_options(pull_on_update=False):
+        mdata = mudata.MuData({n: _anndata(data, n, embedding) for n in data})
+        mdata.obs["label"] = np.concatenate([_label_names(data, m) for m in data.modalities.values()])
+        mdata.obs["modality"] = np.concatenate([np.repeat(n, len(m)) for n, m in data.modalities.items()])
+        mdata.obsm["X_unpaired"] = np.concatenate([embedding[n] for n in data])
+        mdata.obsm["X_unpaired_2d"] = _plane(mdata.obsm["X_unpaired"])
+        mdata.obsp["unpaired_coupling"] = _whole_coupling(data, matching)
+        mdata.uns["unpaired"] = {
+            "source": matching.source,
+            "target": matching.target,
+            "classes": np.array(data.classes, dtype=str),
+            "dims": np.array(embedding.dims, dtype=str),
+            "space": embedding.space,
+        }
+        mdata.write_h5mu(path, compression="gzip")
+
+
+def _anndata(data: Dataset, name: str, embedding: Embedding) -> AnnData:
+    import anndata
+    import pandas as pd
+
+    modality = data[name]
+    obs = pd.DataFrame({"label": _label_names(data, modality)}, index=modality.ids.astype(str))
+    if modality.batch is not None:
+        obs["batch"] = modality.batch.astype(str)
+    n = len(modality)
+    adata = anndata.AnnData(X=modality.X.reshape(n, -1) if modality.X.ndim > 2 else modality.X, obs=obs)
+    plain_names = modality.feature_names if modality.feature_names is not None else np.arange(adata.n_vars)
+    adata.var_names = [f"{name}:{f}" for f in plain_names]
+    adata.obsm["X_features"] = modality.flat_features
+    adata.obsm["X_unpaired"] = embedding[name]
+    if embedding.space == "logit":
+        adata.obsm["unpaired_propensity"] = _softmax(embedding[name])
+    if embedding.noise is not None:
+        adata.obs["unpaired_noise"] = embedding.noise[name]
+    adata.uns["unpaired"] = {"shape": np.array(modality.X.shape[1:])}
+    return adata
+
+
+def _plane(x: Array) -> Array:
+    """First two principal components of the space, for the picture in the report."""
+    from sklearn.decomposition import PCA
+
+    flat = PCA(n_components=min(2, x.shape[1]), svd_solver="covariance_eigh").fit_transform(x)
+    return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
+
+
+def _softmax(x: Array) -> Array:
+    from scipy.special import softmax
+
+    return np.asarray(softmax(x, axis=1))
+
+
+def _label_names(data: Dataset, modality: Modality) -> Array:
+    """Names of the labels; an unknown one is the empty string, which no label can be."""
+    return np.array([*data.classes, ""], dtype=object)[modality.labels]
+
+
+def _whole_coupling(data: Dataset, matching: Matching) -> sp.csr_matrix:
+    """[[0, P], [P^T, 0]] over all cells of all modalities: the convention that survives subsetting."""
+    start = dict(zip(data, np.cumsum([0, *(len(data[n]) for n in data)]).tolist(), strict=False))
+    joint = matching.to_sparse("joint").tocoo()
+    rows, cols = joint.row + start[matching.source], joint.col + start[matching.target]
+    total = sum(len(data[n]) for n in data)
+    values = np.concatenate([joint.data, joint.data]).astype(np.float32)
+    return sp.csr_matrix((values, (np.concatenate([rows, cols]), np.concatenate([cols, rows]))), shape=(total, total))
+
+
+def _truth_table(data: Dataset, truth: Truth) -> pd.DataFrame:
+    """One line a physical cell, one column a modality: the cell's name there, empty where it was not measured."""
+    import pandas as pd
+
+    sides = {
+        n: pd.Series(data[n].ids[truth.units[n] >= 0], index=truth.units[n][truth.units[n] >= 0]) for n in truth.units
+    }
+    return pd.DataFrame(sides).sort_index().fillna("")
