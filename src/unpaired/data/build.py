@@ -16,7 +16,7 @@ from unpaired.data.preprocess import parse_recipe, prepare
 from unpaired.data.scan import readings
 from unpaired.data.tables import Table, as_found
 from unpaired.data.types import UNKNOWN, Array, Dataset, Modality, Pairs, Truth
-from unpaired.data.wording import counted, did_you_mean
+from unpaired.data.wording import counted, did_you_mean, listed
 from unpaired.errors import DataError, OptionError, Problem
 from unpaired.options import check_choice, check_integer, check_seed
 
@@ -139,7 +139,7 @@ def _check_options(tables: Sequence[Table], *, label: str, batch: str | None, re
     names = [t.name for t in tables]
     for name in names:
         if not name or "/" in name or names.count(name) > 1:
-            msg = f"the modalities' names must be unique, not empty and without a slash; got {', '.join(map(repr, names))}."
+            msg = f"modalities must have unique names, not empty and without a slash; got {listed(names)}."
             raise OptionError(msg)
     for option, value in (("label", label), ("batch", batch)):
         if value is not None and (not isinstance(value, str) or not value):

@@ -127,6 +127,7 @@ def _check_disagreement(tables: Sequence[Table], label: str, shared: set[str]) -
                 differ.append(cell)
     if not differ:
         return []
-    what = f"{counted(len(differ), 'cell')} {'has' if len(differ) == 1 else 'have'} different labels in different modalities"
+    verb = "has" if len(differ) == 1 else "have"
+    what = f"{counted(len(differ), 'cell')} {verb} different labels in different modalities"
     fix = "Such pairs cannot be found by matching within labels."
     return [Problem("warning", _where(tables), f"{what}: {listed(differ, limit=3)}.", fix)]

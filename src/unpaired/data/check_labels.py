@@ -86,7 +86,8 @@ def _check_one(one: _Labelled, label: str) -> list[Problem]:
         found.append(_warning(table, what, "scored, never trained on, not matched."))
     odd = [n for n in sizes if n.strip().casefold() in _LOOKS_MISSING]
     if odd:
-        what = f"{counted(sum(sizes[n] for n in odd), 'cell')} carry the label {listed(odd)}, which is taken as a name."
+        carried = sum(sizes[n] for n in odd)
+        what = f"{counted(carried, 'cell carries', 'cells carry')} the label {listed(odd)}, which is taken as a name."
         found.append(_warning(table, what, "If it means that the label is not known, leave it empty."))
     single = sorted(n for n, k in sizes.items() if k == 1)
     if single:

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from unpaired.data.preprocess import choose, parse_recipe
-from unpaired.data.scan import Place, Scan, readings, scan
+from unpaired.data.scan import Found, Scan, readings, scan
 from unpaired.data.tables import Table
 from unpaired.data.types import Array
 from unpaired.data.wording import counted, listed
@@ -104,26 +104,25 @@ def _check_names(table: Table) -> list[Problem]:
     return found
 
 
-def _at(table: Table, place: Place | None) -> str:
-    row, column = place or (0, 0)
-    return f"the first in cell {table.cell(row)} at feature {table.feature(column)}"
+def _at(table: Table, found: Found) -> str:
+    return f"the first in cell {table.cell(found.row)} at feature {table.feature(found.column)}"
 
 
 def _check_infinite(table: Table, seen: Scan) -> list[Problem]:
     if not seen.infinite:
         return []
-    verb = "is" if seen.infinite == 1 else "are"
-    what = f"{counted(seen.infinite, 'value')} of X {verb} infinite (or too large for single precision)"
-    return [_error(table, f"{what}, {_at(table, seen.first_infinite)}.", "Correct or remove these cells or features.")]
+    verb = "is" if seen.infinite.count == 1 else "are"
+    what = f"{counted(seen.infinite.count, 'value')} of X {verb} infinite (or too large for single precision)"
+    return [_error(table, f"{what}, {_at(table, seen.infinite)}.", "Correct or remove these cells or features.")]
 
 
 def _check_missing(table: Table, seen: Scan, *, recipe: str, missing: str) -> list[Problem]:
     if not seen.missing:
         return []
-    share = 100 * seen.missing / np.prod(np.shape(table.X))
-    verb = "is" if seen.missing == 1 else "are"
+    share = 100 * seen.missing.count / np.prod(np.shape(table.X))
+    verb = "is" if seen.missing.count == 1 else "are"
     what = (
-        f"{counted(seen.missing, 'value')} of X ({share:.2g} %) {verb} missing (NaN), {_at(table, seen.first_missing)}"
+        f"{counted(seen.missing.count, 'value')} of X ({share:.2g} %) {verb} missing (NaN), {_at(table, seen.missing)}"
     )
     if np.ndim(table.X) == _IMAGES:
         return [_error(table, f"{what}; images must be complete.", "Remove these images, or fill them yourself.")]
@@ -144,8 +143,8 @@ def _check_fillable(table: Table, seen: Scan) -> list[Problem]:
     empty = np.flatnonzero(seen.missing_by_feature == n)
     if len(empty):
         verb = "has" if len(empty) == 1 else "have"
-        what = f"{counted(len(empty), 'feature')} {verb} no measured value at all, the first is {table.feature(int(empty[0]))}."
-        found.append(_error(table, what, "Remove them."))
+        what = f"{counted(len(empty), 'feature')} {verb} no measured value at all"
+        found.append(_error(table, f"{what}, the first is {table.feature(int(empty[0]))}.", "Remove them."))
     sparse = np.flatnonzero(seen.missing_by_cell > _MOST_MISSING * p)
     if len(sparse):
         first = int(sparse[0])
@@ -160,8 +159,8 @@ def _check_fillable(table: Table, seen: Scan) -> list[Problem]:
 def _check_negative(table: Table, seen: Scan, recipe: str) -> list[Problem]:
     if not seen.negative or recipe not in _COUNT_RECIPES:
         return []
-    verb = "is" if seen.negative == 1 else "are"
-    what = f"{counted(seen.negative, 'value')} of X {verb} negative, {_at(table, seen.first_negative)}"
+    verb = "is" if seen.negative.count == 1 else "are"
+    what = f"{counted(seen.negative.count, 'value')} of X {verb} negative, {_at(table, seen.negative)}"
     fix = f"Give raw counts (perhaps in a layer), or choose another recipe: --recipe {table.name}=scale."
     return [_error(table, f"{what}, and recipe {recipe!r} is for counts.", fix)]
 
@@ -180,5 +179,5 @@ def _check_constant(table: Table, seen: Scan) -> list[Problem]:
     if not len(constant) or np.ndim(table.X) != _TABLE:
         return []
     verb = "has" if len(constant) == 1 else "have"
-    what = f"{counted(len(constant), 'feature')} {verb} the same value in all cells, the first is {table.feature(int(constant[0]))}."
-    return [Problem("note", table.where, what)]
+    what = f"{counted(len(constant), 'feature')} {verb} the same value in all cells"
+    return [Problem("note", table.where, f"{what}, the first is {table.feature(int(constant[0]))}.")]

@@ -77,6 +77,8 @@ def _detect_hdf5(path: Path) -> Kind:
     try:
         with h5py.File(path, "r") as file:
             found, members = family(file.attrs, file), list(file)
+    except BlockingIOError as error:
+        raise _error(path, "is open for writing in another process.", "Wait until that is done.") from error
     except OSError as error:
         truncated = "truncated" in str(error)
         what = "is a truncated HDF5 file: its end is missing." if truncated else "is a damaged HDF5 file."

@@ -41,7 +41,9 @@ def names_of(column: Any) -> Array:
         values = values.astype(values.dtype.newbyteorder("="))  # pandas cannot factorise another machine's byte order
     # Factorising asks for each name once, and knows every kind of missing value (NaN, None, NA, NaT).
     codes, unique = pd.factorize(values, use_na_sentinel=True)
-    names = np.array([*map(name_of, unique), None], dtype=object)
+    plain = np.asarray(unique)
+    # Numbers as an array's: pandas would hand out the float32 value 0.1 as the float64 0.10000000149.
+    names = np.array([*map(name_of, plain if plain.dtype.kind == "f" else unique), None], dtype=object)
     return np.asarray(names[codes])
 
 

@@ -65,6 +65,7 @@ def load_tables(
     problems: list[Problem] = []
     sources = _sources(_entries(files, names), problems)
     if not problems:  # a name may be missing only because its file cannot be read
+        _check_effect(sources, modalities, layer)
         sources = _chosen(sources, modalities)
         _check_unique(sources)
     columns = [c for c in (label, batch) if c is not None]
@@ -149,6 +150,16 @@ def _inside(path: Path, kind: Kind) -> list[str] | None:
     if kind == "npz":
         return array_names(path)
     return modality_names(path) if kind in {"h5mu", "zarr"} else None
+
+
+def _check_effect(sources: Sequence[_Source], modalities: Sequence[str] | None, layer: str | None) -> None:
+    """Raise if an option is given that none of the files can follow: it would be ignored in silence."""
+    if modalities is not None and all(s.inside is None for s in sources):
+        msg = f"modalities needs a file that holds several; got {', '.join(str(s.path) for s in sources)}."
+        raise OptionError(msg)
+    if layer is not None and all(s.kind in {"npz", "csv", "parquet"} for s in sources):
+        msg = f"layer needs an h5ad, h5mu or zarr file; got {', '.join(str(s.path) for s in sources)}."
+        raise OptionError(msg)
 
 
 def _chosen(sources: Sequence[_Source], modalities: Sequence[str] | None) -> list[_Source]:

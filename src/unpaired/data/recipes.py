@@ -53,7 +53,7 @@ def _log_normalise(X: Any) -> Any:
 def _variances(X: Any) -> Array:
     if sp.issparse(X):
         mean = np.asarray(X.mean(axis=0)).ravel()
-        return np.asarray(X.multiply(X).mean(axis=0)).ravel() - mean**2
+        return np.asarray(np.asarray(X.multiply(X).mean(axis=0)).ravel() - mean**2)
     return np.asarray(X.var(axis=0))
 
 
@@ -119,8 +119,8 @@ def _apply_peaks(X: Any, arrays: Arrays) -> Array:
 
 def _clr(X: Any) -> Array:
     """Centred log-ratio of each cell over its features, with log(1 + x)."""
-    logged = np.log1p(np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64))
-    return logged - logged.mean(axis=1, keepdims=True)
+    logged = np.log1p(_dense(X))
+    return np.asarray(logged - logged.mean(axis=1, keepdims=True))
 
 
 def _fit_scaling(X: Array) -> Arrays:

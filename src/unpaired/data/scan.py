@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,23 +11,31 @@ import scipy.sparse as sp
 
 from unpaired.data.types import Array
 
-__all__ = ["Scan", "readings", "scan"]
+__all__ = ["Found", "Scan", "readings", "scan"]
 
 _BLOCK = 2**22  # values that are looked at together: 16 MiB
 
-Place = tuple[int, int]
+
+@dataclass(frozen=True)
+class Found:
+    """How many values of a kind there are, and the first one's row and column (of images: of the flattened image)."""
+
+    count: int = 0
+    row: int = 0
+    column: int = 0
+
+    def __bool__(self) -> bool:
+        return self.count > 0
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """What was counted; places are (row, column), images count as flattened.
+    """What was counted.
 
     Attributes
     ----------
     missing, infinite, negative
-        Numbers of values that are NaN, infinite or below zero.
-    first_missing, first_infinite, first_negative
-        The first place of each, if any.
+        The values that are NaN, infinite or below zero.
     missing_by_cell, missing_by_feature
         ``(n,)`` and ``(p,)`` numbers of values that are NaN.
     zero_cells
@@ -36,12 +44,9 @@ class Scan:
         ``(p,)`` whether all measured values of a feature are equal.
     """
 
-    missing: int
-    infinite: int
-    negative: int
-    first_missing: Place | None
-    first_infinite: Place | None
-    first_negative: Place | None
+    missing: Found
+    infinite: Found
+    negative: Found
     missing_by_cell: Array
     missing_by_feature: Array
     zero_cells: Array
@@ -87,8 +92,7 @@ def _scan_sparse(X: Any) -> Scan:
     np.fmax.at(high, X.indices, X.data)
     at = np.flatnonzero(masks["missing"])
     return Scan(
-        **{k: int(m.sum()) for k, m in masks.items()},
-        **{f"first_{k}": _first_sparse(X, m) for k, m in masks.items()},
+        **{k: _found_sparse(X, m) for k, m in masks.items()},
         missing_by_cell=np.bincount(np.searchsorted(X.indptr, at, side="right") - 1, minlength=n),
         missing_by_feature=np.bincount(X.indices[at], minlength=p),
         zero_cells=np.diff(X.indptr) == 0,
@@ -96,17 +100,16 @@ def _scan_sparse(X: Any) -> Scan:
     )
 
 
-def _first_sparse(X: Any, mask: Array) -> Place | None:
+def _found_sparse(X: Any, mask: Array) -> Found:
     if not mask.any():
-        return None
+        return Found()
     k = int(np.argmax(mask))
-    return int(np.searchsorted(X.indptr, k, side="right") - 1), int(X.indices[k])
+    return Found(int(mask.sum()), int(np.searchsorted(X.indptr, k, side="right") - 1), int(X.indices[k]))
 
 
 def _scan_dense(X: Array) -> Scan:
     n, p = X.shape
-    counts = {"missing": 0, "infinite": 0, "negative": 0}
-    first: dict[str, Place | None] = dict.fromkeys(counts)
+    found = dict.fromkeys(("missing", "infinite", "negative"), Found())
     by_cell, by_feature = np.zeros(n, dtype=np.int64), np.zeros(p, dtype=np.int64)
     zero = np.zeros(n, dtype=bool)
     low, high = np.full(p, np.inf), np.full(p, -np.inf)
@@ -114,24 +117,27 @@ def _scan_dense(X: Array) -> Scan:
         block = X[rows]
         masks = {"missing": np.isnan(block), "infinite": np.isinf(block), "negative": block < 0}
         for key, mask in masks.items():
-            found = int(np.count_nonzero(mask))
-            if found and first[key] is None:
-                row, column = divmod(int(np.argmax(mask)), p)
-                first[key] = (rows.start + row, column)
-            counts[key] += found
+            found[key] = _add(found[key], mask, rows.start)
         by_cell[rows] = masks["missing"].sum(axis=1)
         by_feature += masks["missing"].sum(axis=0)
         zero[rows] = ~block.any(axis=1)
         low = np.fmin(low, np.fmin.reduce(block, axis=0))
         high = np.fmax(high, np.fmax.reduce(block, axis=0))
     return Scan(
-        **counts,
-        **{f"first_{k}": place for k, place in first.items()},
+        **found,
         missing_by_cell=by_cell,
         missing_by_feature=by_feature,
         zero_cells=zero,
         constant=low == high,
     )
+
+
+def _add(found: Found, mask: Array, start: int) -> Found:
+    count = int(np.count_nonzero(mask))
+    if found or not count:
+        return replace(found, count=found.count + count)
+    row, column = divmod(int(np.argmax(mask)), mask.shape[1])
+    return Found(count, start + row, column)
 
 
 def _blocks(n: int, p: int) -> Iterator[slice]:

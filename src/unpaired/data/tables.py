@@ -93,7 +93,7 @@ def as_found(X: Any) -> Any:
     if sp.issparse(X):
         return X
     if np.ma.isMaskedArray(X):  # its mask would be lost in silence
-        X = X.astype(np.float64).filled(np.nan)
+        X = np.ma.filled(X.astype(np.float64), np.nan)
     return np.asarray(X)
 
 
@@ -175,7 +175,7 @@ def split_mudata(mdata: MuData, modalities: Sequence[str] | None = None) -> dict
     out = {}
     for name in choose_names(modalities, list(mdata.mod)):
         part = mdata.mod[name]
-        rows = mdata.obsmap[name] if name in mdata.obsmap else None
+        rows = mdata.obsmap.get(name)
         extra = common_columns(part.obs, mdata.obs, name=name, rows=rows)
         if extra.shape[1]:
             # By position: names may repeat, and both are in the modality's order.

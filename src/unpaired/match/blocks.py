@@ -33,6 +33,7 @@ def match_labels(
     source_weights: Array | None = None,
     target_weights: Array | None = None,
     jobs: int = 1,
+    progress: bool = False,
     seed: int = 0,
 ) -> Matching:
     """Run ``solve`` on every label that has cells on both sides, serially or in worker processes.
@@ -53,6 +54,8 @@ def match_labels(
         ``(n,)`` positive weights of the cells, made to sum to one within each label; uniform by default.
     jobs
         Worker processes; the result does not depend on it.
+    progress
+        Show a progress bar over the labels.
     seed
         Each label's generator is seeded by this and the label's name.
 
@@ -72,7 +75,7 @@ def match_labels(
         rows, cols = (m.order[m.labels[m.order] == code] for m in sides)
         if len(rows) or len(cols):
             tasks.append((label, rows, cols))
-    blocks = _run(tasks, names, embedding, weights, solve, jobs, seed)
+    blocks = _run(tasks, names, embedding, weights, solve, jobs=jobs, progress=progress, seed=seed)
     return Matching(names[0], names[1], (len(sides[0]), len(sides[1])), blocks, made_by)
 
 
@@ -82,10 +85,13 @@ def _run(
     embedding: Embedding | None,
     weights: list[Array],
     solve: LabelProblem,
+    *,
     jobs: int,
+    progress: bool,
     seed: int,
 ) -> tuple[Block, ...]:
     from joblib import Parallel, delayed
+    from tqdm.auto import tqdm
 
     def arguments(label: str, rows: Array, cols: Array) -> tuple[Any, ...]:
         x = rows[:, None] if embedding is None else embedding[names[0]][rows]
@@ -93,7 +99,9 @@ def _run(
         a, b = weights[0][rows], weights[1][cols]
         return label, rows, cols, x, y, a, b, solve, names, named_seed(seed, "match", label)
 
-    return tuple(Parallel(n_jobs=jobs)(delayed(_solve_label)(*arguments(*task)) for task in tasks))
+    work = (delayed(_solve_label)(*arguments(*task)) for task in tasks)
+    done = Parallel(n_jobs=jobs, return_as="generator")(work)
+    return tuple(tqdm(done, total=len(tasks), desc="matching", unit="label", disable=not progress))
 
 
 def _solve_label(

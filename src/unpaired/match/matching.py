@@ -36,6 +36,11 @@ class Product:
         """Numbers of rows and columns."""
         return len(self.a), len(self.b)
 
+    @property
+    def T(self) -> Product:
+        """The transposed coupling."""
+        return Product(self.b, self.a)
+
 
 @dataclass(frozen=True)
 class Status:
@@ -99,16 +104,16 @@ class Block:
     @property
     def transpose(self) -> Block:
         """The block with source and target exchanged."""
-        w = self.weights
-        turned = w if w is None else Product(w.b, w.a) if isinstance(w, Product) else w.T
-        turned = turned.tocsr() if sp.issparse(turned) else turned
+        turned: Any = None if self.weights is None else self.weights.T
+        if sp.issparse(turned):
+            turned = turned.tocsr()
         return replace(self, rows=self.cols, cols=self.rows, weights=turned)
 
     def sums(self, axis: Literal[0, 1]) -> Array:
         """Return the row sums (``axis=1``) or column sums (``axis=0``) of the weights."""
         w = self.weights
         if isinstance(w, Product):
-            return w.a * w.b.sum() if axis == 1 else w.b * w.a.sum()
+            return np.asarray(w.a * w.b.sum() if axis == 1 else w.b * w.a.sum())
         return np.asarray(w.sum(axis=axis), dtype=np.float64).ravel()
 
     def dot(self, values: Array) -> Array:

@@ -26,6 +26,7 @@ def match_snn(
     source: str | None = None,
     target: str | None = None,
     jobs: int = 1,
+    progress: bool = False,
 ) -> Matching:
     """Match by the overlap of nearest neighbours within and between the modalities, within each label.
 
@@ -46,6 +47,8 @@ def match_snn(
         Names of the modalities; not needed when there are two.
     jobs
         Worker processes.
+    progress
+        Show a progress bar over the labels.
 
     Raises
     ------
@@ -56,7 +59,7 @@ def match_snn(
     check_choice("metric", metric, ("euclidean", "cosine"))
     made_by = Provenance("match_snn", {"k": k, "metric": metric})
     solve = partial(_solve, k=k, metric=metric)
-    return match_labels(data, embedding, solve, made_by, source=source, target=target, jobs=jobs)
+    return match_labels(data, embedding, solve, made_by, source=source, target=target, jobs=jobs, progress=progress)
 
 
 def _solve(x: Array, y: Array, a: Array, b: Array, seed: int, *, k: int, metric: str) -> tuple[sp.csr_matrix, Status]:

@@ -95,8 +95,13 @@ def _modality(data: Dataset, name: str) -> dict[str, Any]:
 
 
 def _block(block: Block) -> dict[str, Any]:
-    out = {"label": block.label, "source_cells": len(block.rows), "target_cells": len(block.cols)}
-    return out | plain(asdict(block.status)) | {"partners": _effective_partners(block)}
+    return {
+        "label": block.label,
+        "source_cells": len(block.rows),
+        "target_cells": len(block.cols),
+        **plain(asdict(block.status)),
+        "partners": _effective_partners(block),
+    }
 
 
 def _effective_partners(block: Block) -> float | None:

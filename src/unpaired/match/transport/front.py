@@ -33,6 +33,7 @@ def match_ot(
     max_seconds: float = 60.0,
     tol: float = 1e-4,
     jobs: int = 1,
+    progress: bool = False,
 ) -> Matching:
     """Match by entropic optimal transport within each label (Xi et al. 2024, eq. 8).
 
@@ -61,6 +62,8 @@ def match_ot(
         Largest sum of absolute differences of both marginals.
     jobs
         Worker processes.
+    progress
+        Show a progress bar over the labels.
 
     Returns
     -------
@@ -110,6 +113,7 @@ def match_ot(
         source_weights=source_weights,
         target_weights=target_weights,
         jobs=jobs,
+        progress=progress,
     )
 
 

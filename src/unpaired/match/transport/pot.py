@@ -62,7 +62,8 @@ def _balanced(
     while True:
         size = min(_SLICE, max_iter - iterations)
         # stopThr=0: POT's own test looks at one side in the L2 norm; ours, below, at both sides in L1.
-        plan, log = sinkhorn_log(a, b, c, eps, numItermax=size, stopThr=0, log=True, warn=False, warmstart=warm)
+        with np.errstate(over="ignore"):  # POT also returns exp(dual), which we do not use
+            plan, log = sinkhorn_log(a, b, c, eps, numItermax=size, stopThr=0, log=True, warn=False, warmstart=warm)
         iterations += size
         warm = (log["log_u"], log["log_v"])
         if not np.isfinite(plan).all():

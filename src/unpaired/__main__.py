@@ -1,0 +1,5 @@
+"""``python -m unpaired``."""
+
+from unpaired.cli import main
+
+main()

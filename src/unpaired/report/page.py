@@ -1,0 +1,231 @@
+"""The page that a person reads after a run: one file of HTML, from the numbers that the run saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unpaired.data.types import Array
+from unpaired.errors import DataError, OutputError, Problem
+from unpaired.report import pictures, words
+from unpaired.report.concerns import find_concerns, mean_partners, plain_notes
+from unpaired.run.folder import write_text
+from unpaired.run.read import read_record
+
+__all__ = ["write_report"]
+
+_NAMES: Mapping[str, str] = {
+    "match_ot": "entropic optimal transport",
+    "match_snn": "shared nearest neighbours",
+    "match_gromov": "Gromov-Wasserstein optimal transport",
+    "match_uniform": "matching every cell with all cells of its label alike",
+    "match_random": "matching at random",
+    "match_pairs": "known pairs",
+    "noise": "set by the noise of the common space",
+    "given": "as given",
+    "sqeuclidean": "squared Euclidean distance",
+    "euclidean": "Euclidean distance",
+    "logit": "the propensity scores: one coordinate a label, how much a cell looks like that label",
+    "latent": "a learned code",
+    "feature": "the features themselves",
+    "not_converged": "not converged",
+    "too_small": "too small",
+}
+"""Words for the names in the record; a name that is not here is shown as it is."""
+
+_MANY = 40  # labels, above which a table is folded
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One line of the table of scores.
+
+    Attributes
+    ----------
+    name, meaning
+        The metric and what it says, with its direction.
+    run, weighted, uniform, perfect
+        Its values as text: this run (labels alike, and by their pairs), the uniform coupling, the best possible.
+    """
+
+    name: str
+    meaning: str
+    run: str
+    weighted: str
+    uniform: str
+    perfect: str
+
+
+def write_report(run: str | Path, *, out: str | Path | None = None) -> Path:
+    """Write the report of a run: one self-contained page of HTML.
+
+    The page shows what the run saved and computes nothing anew, so it can be written again at any time.
+
+    Parameters
+    ----------
+    run
+        The folder of the run.
+    out
+        The file to write; ``report.html`` in the run's folder by default.
+
+    Returns
+    -------
+    The path of the file.
+
+    Raises
+    ------
+    DataError
+        If the folder is not a run, or a file of it cannot be read.
+    OutputError
+        If the file cannot be written there.
+
+    Examples
+    --------
+    >>> import unpaired as up
+    >>> up.write_report("run/")  # doctest: +SKIP
+    PosixPath('run/report.html')
+    """
+    run = Path(run)
+    file = run / "report.html" if out is None else Path(out)
+    record = read_record(run)
+    if file.is_dir() or not file.absolute().parent.is_dir():
+        why = "is a folder" if file.is_dir() else "is in a folder that does not exist"
+        msg = f"{file} {why}; name a file in a folder that exists."
+        raise OutputError(msg)
+    write_text(file, _render(run, record))
+    return file
+
+
+def _render(run: Path, record: Mapping[str, Any]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(
+        loader=PackageLoader("unpaired", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters |= {n: getattr(words, n) for n in ("count", "duration", "fixed", "number", "percent", "setting")}
+    pages.filters |= {"quantity": words.quantity, "words": lambda name: _NAMES.get(name, name)}
+    scores = _read_scores(run)
+    xy, modality, label = _read_plane(run)
+    names, classes = list(record["modalities"]), list(record["classes"])
+    blocks = record["matching"]["blocks"]
+    return pages.get_template("template.html.j2").render(
+        r=record,
+        m=record["matching"],
+        scores=scores,
+        concerns=find_concerns(record, scores),
+        notes=plain_notes(record),
+        undecided=mean_partners(blocks),
+        kinds=_classifier_kinds(record),
+        metrics=[] if scores is None else _metrics(scores),
+        left_out={} if scores is None else _by_reason(scores["coverage"]["left_out"]),
+        plots_space=pictures.space_pictures(xy, _codes(modality, names), names, _codes(label, classes), classes),
+        plots_classifier={
+            n: pictures.classifier_pictures(q, record["embedding"]["dims"], n) for n, q in record["classifiers"].items()
+        },
+        plot_partners=pictures.partners_picture(blocks),
+        plot_foscttm=None if scores is None else pictures.foscttm_picture(scores),
+        many=_MANY,
+    )
+
+
+def _read_scores(run: Path) -> dict[str, Any] | None:
+    file = run / "scores.json"
+    if not file.exists():
+        return None
+    try:
+        scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, error) from None
+    return scores
+
+
+def _read_plane(run: Path) -> tuple[Array, Array, Array]:
+    """Coordinates, modality and label of every cell: three small elements of a file that may be large."""
+    import h5py
+    from anndata.io import read_elem
+
+    file = run / "aligned.h5mu"
+    try:
+        with h5py.File(file, "r") as store:
+            xy = np.asarray(read_elem(store["obsm/X_unpaired_2d"]))
+            modality, label = (np.asarray(read_elem(store[f"obs/{k}"]), dtype=object) for k in ("modality", "label"))
+    except (OSError, KeyError) as error:
+        raise _unreadable(file, error) from None
+    return xy, modality, label
+
+
+def _unreadable(file: Path, error: Exception) -> DataError:
+    why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
+    return DataError([Problem("error", str(file), f"cannot be read ({why}).", "Run unpaired align again.")])
+
+
+def _codes(values: Array, names: Sequence[str]) -> Array:
+    """Codes into ``names``; -1 for what is not among them, an unknown label."""
+    code = {n: i for i, n in enumerate(names)}
+    return np.array([code.get(str(v), -1) for v in values], dtype=np.int64)
+
+
+def _classifier_kinds(record: Mapping[str, Any]) -> dict[str, str]:
+    kinds = record["embedding"]["options"].get("classifier")
+    return dict(kinds) if isinstance(kinds, Mapping) else dict.fromkeys(record["classifiers"], kinds or words.DASH)
+
+
+def _by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for label, reason in left_out.items():
+        groups.setdefault(reason, []).append(label)
+    return groups
+
+
+def _metrics(scores: Mapping[str, Any]) -> list[Metric]:
+    weighted, uniform = scores["weighted"], scores["uniform"]
+    found = [
+        _metric(
+            "Trace",
+            "Probability that the matching gives the true partner. Higher is better.",
+            [s["trace"] for s in (scores, weighted, uniform)],
+            "1",
+        ),
+        _metric(
+            "Trace over uniform",
+            "How many times as likely the true partner is as by the label alone. Higher is better.",
+            [s["trace_over_uniform"] for s in (scores, weighted, uniform)],
+            "candidates",
+        ),
+    ]
+    drawn = "The same with one partner drawn at random from the matching, as published. Lower is better."
+    for key, name, meaning in (("foscttm", "FOSCTTM", ""), ("foscttm_sampled", "FOSCTTM, sampled", drawn)):
+        for side in ("source", "target"):
+            what = meaning or (
+                f"Share of {scores[side]} cells that are nearer to the prediction than the true one. "
+                "Lower is better; 0.5 is chance."
+            )
+            values = [s[key][side] for s in (scores, weighted, uniform)]
+            found.append(_metric(f"{name}, in {scores[side]}", what, values, "0", as_text=words.fixed))
+    if scores["latent_mse"] is not None:
+        found.append(
+            _metric(
+                "Latent MSE",
+                "Squared distance between a cell's true latent state and the mean of its partners'. Lower is better.",
+                [s["latent_mse"] for s in (scores, weighted, uniform)],
+                "0",
+            )
+        )
+    meaning = "Probability of the true partner over all known pairs; one not covered counts zero. Higher is better."
+    return [*found, _metric("Matching score", meaning, [scores["matching_score"], None, None], "1")]
+
+
+def _metric(
+    name: str, meaning: str, values: Sequence[float | None], perfect: str, as_text: Any = words.number
+) -> Metric:
+    run, weighted, uniform = (as_text(v) for v in values)
+    return Metric(name, meaning, run, weighted, uniform, perfect)

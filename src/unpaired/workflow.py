@@ -1,0 +1,260 @@
+"""The main job from files to a run directory: what the command line runs, and what ``run.json`` records."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from unpaired import options
+from unpaired.data.examples import digits
+from unpaired.data.read import read
+from unpaired.data.types import Dataset, Truth
+from unpaired.embed.embedding import Embedding
+from unpaired.embed.propensity import Propensity
+from unpaired.errors import OptionError
+from unpaired.evaluate.scores import Scores, score
+from unpaired.match.matching import Matching
+from unpaired.match.neighbours import match_snn
+from unpaired.match.null import match_random, match_uniform
+from unpaired.match.transport.front import match_ot
+from unpaired.report.page import write_report
+from unpaired.run.folder import check_target, new_folder
+from unpaired.run.write import KEEP, fill_run
+
+__all__ = ["METHODS", "AlignOptions", "AlignResult", "align", "demo"]
+
+METHODS = ("ot", "snn", "uniform", "random")
+
+_log = logging.getLogger("unpaired")
+
+
+@dataclass(frozen=True)
+class AlignOptions:
+    """Everything that ``unpaired align`` can be told (see ``unpaired align --help``).
+
+    Attributes
+    ----------
+    label, batch, layer, source, target, recipes, missing, pairing, max_cells_per_label
+        How the data are read; see :func:`unpaired.read`.
+    classifier, folds, repeats, calibrate, epochs
+        See :class:`unpaired.Propensity`.
+    method
+        ``"ot"``, ``"snn"``, ``"uniform"`` or ``"random"``.
+    eps, cost, unbalanced, max_iter, max_seconds, tol
+        See :func:`unpaired.match_ot`.
+    k, metric
+        See :func:`unpaired.match_snn`.
+    device, jobs, seed
+        Where and how it runs.
+    """
+
+    label: str = "label"
+    batch: str | None = None
+    layer: str | None = None
+    source: str | None = None
+    target: str | None = None
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    missing: Literal["median", "error"] = "median"
+    pairing: Literal["none", "hide"] = "none"
+    max_cells_per_label: int | None = None
+    classifier: str | Mapping[str, str] = "auto"
+    folds: int = 5
+    repeats: int = 3
+    calibrate: bool = True
+    epochs: int | None = None
+    method: str = "ot"
+    eps: float | Literal["auto"] = "auto"
+    cost: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"
+    unbalanced: float | None = None
+    max_iter: int = 1000
+    max_seconds: float = 60.0
+    tol: float = 1e-4
+    k: int = 1
+    metric: Literal["euclidean", "cosine"] = "euclidean"
+    device: str = "auto"
+    jobs: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class AlignResult:
+    """What a run found.
+
+    Attributes
+    ----------
+    path
+        The run directory.
+    matching
+        The matching, as written.
+    scores
+        Its scores, if the truth was known.
+    """
+
+    path: Path
+    matching: Matching
+    scores: Scores | None
+
+
+def align(files: list[str], out: str | Path, chosen: AlignOptions, *, force: bool = False) -> AlignResult:
+    """Read the files, embed, match, score if the truth is known, and write a run directory with its report.
+
+    Parameters
+    ----------
+    files
+        Paths or ``NAME=PATH``; see :func:`unpaired.read`.
+    out
+        The folder to make.
+    chosen
+        The options.
+    force
+        Replace a run that is there.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made there; raised before any work.
+    DataError, OptionError
+        As the steps raise them.
+    """
+    check_target(Path(out), force=force)
+    _check(chosen)
+    clock: dict[str, float] = {}
+    with _step(clock, "reading"):
+        data, truth = _read(files, chosen)
+    paths = [Path(f.partition("=")[2] if "=" in f and not Path(f).exists() else f) for f in files]
+    return _run(data, truth, out, chosen, clock, inputs=paths, force=force)
+
+
+def demo(out: str | Path, chosen: AlignOptions, *, force: bool = False) -> AlignResult:
+    """Run :func:`align` on the digits that come with the package, their pairing hidden."""
+    check_target(Path(out), force=force)
+    _check(chosen)
+    clock: dict[str, float] = {}
+    with _step(clock, "reading"):
+        data, truth = digits(pairing="hide", seed=chosen.seed)
+    return _run(data, truth, out, chosen, clock, inputs=[], force=force)
+
+
+def _check(chosen: AlignOptions) -> None:
+    """Check what no later step would check before the long work."""
+    options.check_choice("method", chosen.method, METHODS)
+    options.check_choice("pairing", chosen.pairing, ("none", "hide"))
+    options.check_seed(chosen.seed)
+    options.check_integer("repeats", chosen.repeats, low=1)
+    if chosen.method == "ot" and chosen.eps == "auto" and (chosen.repeats == 1 or chosen.cost != "sqeuclidean"):
+        msg = "eps 'auto' needs two or more repeats and cost 'sqeuclidean'; give eps a number (published: 0.05)."
+        raise OptionError(msg)
+
+
+def _read(files: list[str], chosen: AlignOptions) -> tuple[Dataset, Truth | None]:
+    named = chosen.source is not None and chosen.target is not None
+    return read(
+        *files,
+        label=chosen.label,
+        modalities=[str(chosen.source), str(chosen.target)] if named else None,
+        batch=chosen.batch,
+        layer=chosen.layer,
+        pairing=chosen.pairing,
+        recipes=chosen.recipes,
+        missing=chosen.missing,
+        max_cells_per_label=chosen.max_cells_per_label,
+        seed=chosen.seed,
+    )
+
+
+def _run(
+    data: Dataset,
+    truth: Truth | None,
+    out: str | Path,
+    chosen: AlignOptions,
+    clock: dict[str, float],
+    *,
+    inputs: list[Path],
+    force: bool,
+) -> AlignResult:
+    source, target = data.direction(chosen.source, chosen.target)
+    for name, modality in data.modalities.items():
+        recipe = modality.recipe
+        shape = " x ".join(str(s) for s in modality.X.shape)
+        _log.info("%s: %s; recipe %s", name, shape, f"{recipe.name} ({recipe.reason})" if recipe else "none")
+    for note in data.notes:
+        _log.warning("%s", note)
+    with _step(clock, "classifiers"):
+        propensity = _propensity(chosen).fit(data)
+        space = propensity.transform(data)
+    with _step(clock, "matching"):
+        matching = _match(data, space, chosen, source, target).sparsify(KEEP)
+    scores = None
+    if truth is not None:
+        with _step(clock, "scoring"):
+            scores = score(matching, truth, data, seed=chosen.seed)
+    with _step(clock, "writing"), new_folder(Path(out), force=force) as work:
+        fill_run(
+            work,
+            data,
+            space,
+            matching,
+            truth=truth,
+            scores=scores,
+            propensity=propensity,
+            options=asdict(chosen),
+            inputs=inputs,
+            timings=clock,
+        )
+        write_report(work)
+    return AlignResult(Path(out), matching, scores)
+
+
+def _propensity(chosen: AlignOptions) -> Propensity:
+    return Propensity(
+        classifier=chosen.classifier,
+        folds=chosen.folds,
+        repeats=chosen.repeats,
+        calibrate=chosen.calibrate,
+        epochs=chosen.epochs,
+        device=chosen.device,
+        jobs=chosen.jobs,
+        progress=_progress(),
+        seed=chosen.seed,
+    )
+
+
+def _match(data: Dataset, space: Embedding, chosen: AlignOptions, source: str, target: str) -> Matching:
+    sides: dict[str, Any] = {"source": source, "target": target}
+    if chosen.method == "uniform":
+        return match_uniform(data, **sides)
+    if chosen.method == "random":
+        return match_random(data, seed=chosen.seed, **sides)
+    sides |= {"jobs": chosen.jobs, "progress": _progress()}
+    if chosen.method == "snn":
+        return match_snn(data, space, k=chosen.k, metric=chosen.metric, **sides)
+    return match_ot(
+        data,
+        space,
+        eps=chosen.eps,
+        cost=chosen.cost,
+        unbalanced=chosen.unbalanced,
+        max_iter=chosen.max_iter,
+        max_seconds=chosen.max_seconds,
+        tol=chosen.tol,
+        **sides,
+    )
+
+
+def _progress() -> bool:
+    return sys.stderr.isatty() and _log.isEnabledFor(logging.INFO)
+
+
+@contextmanager
+def _step(clock: dict[str, float], name: str) -> Iterator[None]:
+    _log.info("%s ...", name)
+    start = time.perf_counter()
+    yield
+    clock[name] = round(time.perf_counter() - start, 3)
+    _log.info("%s took %.1f s", name, clock[name])
