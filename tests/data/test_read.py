@@ -191,19 +191,25 @@ def test_a_path_with_an_equals_sign(h5ad):
     assert list(read(str(odd), h5ad[1], label="label")[0]) == ["a=b", "adt"]
 
 
-def test_options_that_would_have_no_effect(tmp_path, h5ad):
-    with pytest.raises(OptionError, match="modalities needs a file that holds several"):
-        read(*h5ad, label="label", modalities=["rna"])
+def test_a_layer_that_no_file_can_have(tmp_path):
     with pytest.raises(OptionError, match="layer needs an h5ad, h5mu or zarr file"):
         read(npz(tmp_path / "x.npz"), label="label", layer="counts")
+
+
+def test_modalities_are_chosen_among_files_of_one_each(tmp_path, h5ad):
+    third = tmp_path / "third.h5ad"
+    third.write_bytes(h5ad[0].read_bytes())
+    assert list(read(*h5ad, third, label="label", modalities=["rna", "third"])[0]) == ["rna", "third"]
+    with pytest.raises(OptionError, match="protein"):
+        read(*h5ad, label="label", modalities=["rna", "protein"])
 
 
 @pytest.mark.parametrize("suffix", [".h5mu", ".zarr"])
 def test_modalities_are_chosen_and_ordered(h5mu, h5ad, suffix):
     file = h5mu.with_suffix(suffix)
     assert list(read_h5mu(file, label="label", modalities=["adt", "rna"])[0]) == ["adt", "rna"]
-    assert list(read(file, f"second={h5ad[0]}", label="label", modalities=["adt"])[0]) == ["adt", "second"]
-    assert list(read(f"first={file}", h5ad[0], label="label", modalities=["adt"])[0]) == ["first", "rna"]
+    assert list(read(file, f"second={h5ad[0]}", label="label", modalities=["adt", "second"])[0]) == ["adt", "second"]
+    assert list(read(f"first={file}", f"2={h5ad[0]}", label="label", modalities=["adt", "2"])[0]) == ["first", "2"]
     with pytest.raises(OptionError, match=r"modality 'rnaa' does not exist. Did you mean 'rna'"):
         read(file, label="label", modalities=["rnaa"])
     with pytest.raises(OptionError, match="'first' cannot name them all"):

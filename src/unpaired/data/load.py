@@ -49,7 +49,7 @@ def load_tables(
     names
         One name for each file, as another way to name them.
     modalities
-        Names to take of files that hold several modalities; all by default.
+        Names of the modalities to take from the files; all by default.
     layer
         Layer to read in place of ``X`` (h5ad, h5mu, zarr).
     label, batch
@@ -65,7 +65,7 @@ def load_tables(
     problems: list[Problem] = []
     sources = _sources(_entries(files, names), problems)
     if not problems:  # a name may be missing only because its file cannot be read
-        _check_effect(sources, modalities, layer)
+        _check_layer(sources, layer)
         sources = _chosen(sources, modalities)
         _check_unique(sources)
     columns = [c for c in (label, batch) if c is not None]
@@ -152,11 +152,8 @@ def _inside(path: Path, kind: Kind) -> list[str] | None:
     return modality_names(path) if kind in {"h5mu", "zarr"} else None
 
 
-def _check_effect(sources: Sequence[_Source], modalities: Sequence[str] | None, layer: str | None) -> None:
-    """Raise if an option is given that none of the files can follow: it would be ignored in silence."""
-    if modalities is not None and all(s.inside is None for s in sources):
-        msg = f"modalities needs a file that holds several; got {', '.join(str(s.path) for s in sources)}."
-        raise OptionError(msg)
+def _check_layer(sources: Sequence[_Source], layer: str | None) -> None:
+    """Raise if a layer is asked for that none of the files can have: it would be ignored in silence."""
     if layer is not None and all(s.kind in {"npz", "csv", "parquet"} for s in sources):
         msg = f"layer needs an h5ad, h5mu or zarr file; got {', '.join(str(s.path) for s in sources)}."
         raise OptionError(msg)
@@ -168,7 +165,8 @@ def _chosen(sources: Sequence[_Source], modalities: Sequence[str] | None) -> lis
         return list(sources)
     everything = [n for s in sources for n in ([_single(s)] if s.inside is None else s.inside)]
     wanted = choose_names(modalities, everything)
-    return [s if s.inside is None else replace(s, wanted=[n for n in wanted if n in s.inside]) for s in sources]
+    kept = [s for s in sources if s.inside is not None or _single(s) in wanted]
+    return [s if s.inside is None else replace(s, wanted=[n for n in wanted if n in s.inside]) for s in kept]
 
 
 def _single(source: _Source) -> str:

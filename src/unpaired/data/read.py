@@ -38,7 +38,7 @@ def read(
     label
         Column with the label of each cell's experiment.
     modalities
-        Names to take of files that hold several modalities; all by default.
+        Names of the modalities to take from the files; all by default.
     batch
         Column with the batch, if any.
     layer

@@ -21,7 +21,10 @@ __all__ = ["CLASSIFIERS", "Linear", "Network", "choose_classifier", "fit_logisti
 CLASSIFIERS = ("logistic", "mlp", "conv", "published")
 """Multinomial logistic regression, a small perceptron, a convolutional net, the published perceptron."""
 
-FEW_CELLS = 5000
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Where networks can run."""
+
+_FEW_CELLS = 10_000
 _STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # C of scikit-learn: inverse weight of the L2 penalty
 
 
@@ -75,7 +78,7 @@ def choose_classifier(shape: tuple[int, ...], cells: int) -> str:
     """Return the kind of classifier for features of a shape: images, many cells or few."""
     if len(shape) == 4:
         return "conv"
-    return "mlp" if cells >= FEW_CELLS else "logistic"
+    return "mlp" if cells >= _FEW_CELLS else "logistic"
 
 
 def out_of_fold(logits: Array, splits: Sequence[Split]) -> Array:

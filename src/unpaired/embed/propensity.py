@@ -16,6 +16,7 @@ from unpaired.data.types import UNKNOWN, Array, Dataset, Modality
 from unpaired.embed.calibration import ClassifierQuality, fit_temperature, quality
 from unpaired.embed.classifiers import (
     CLASSIFIERS,
+    DEVICES,
     Linear,
     Network,
     choose_classifier,
@@ -233,6 +234,7 @@ class Propensity:
         options.check_integer("repeats", self.repeats, low=1)
         options.check_integer("jobs", self.jobs, low=1)
         options.check_seed(self.seed)
+        options.check_choice("device", self.device, DEVICES)
         if self.epochs is not None:
             options.check_integer("epochs", self.epochs, low=1)
         one = self.classifier if isinstance(self.classifier, str) else None

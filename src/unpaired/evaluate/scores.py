@@ -232,9 +232,7 @@ def _score_blocks(
         on_pair = _conditional_at(block, rows, cols)
         total += float(on_pair.sum())
         if len(rows) < 2:
-            left_out[block.label] = (
-                f"{len(rows)} true pair{'' if len(rows) == 1 else 's'} within the label; two are needed."
-            )
+            left_out[block.label] = f"it has {len(rows)} true pair{'' if len(rows) == 1 else 's'}; two are needed."
             continue
         scores[block.label] = _score_label(block, on_pair, (rows, cols), truth, data, matching, seed)
     return scores, left_out, total
@@ -258,10 +256,10 @@ def _score_label(
         pairs=len(rows),
         trace=float(on_pair.mean()),
         trace_over_uniform=float(on_pair.mean() * len(block.cols)),
-        foscttm_source=foscttm(back.project(x), x, cols, rows),
-        foscttm_target=foscttm(block.project(y), y, rows, cols),
-        foscttm_sampled_source=foscttm(x[back.sample(rng)], x, cols, rows),
-        foscttm_sampled_target=foscttm(y[block.sample(rng)], y, rows, cols),
+        foscttm_source=foscttm(back.project(x)[cols], x[rows]),
+        foscttm_target=foscttm(block.project(y)[rows], y[cols]),
+        foscttm_sampled_source=foscttm(x[back.sample(rng)][cols], x[rows]),
+        foscttm_sampled_target=foscttm(y[block.sample(rng)][rows], y[cols]),
         latent_mse=_latent_mse(block, pairs, truth, matching),
     )
 

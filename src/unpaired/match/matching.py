@@ -336,7 +336,7 @@ def _truncate(block: Block, keep: float) -> Block:
             np.put_along_axis(drop, order, enough, axis=1)
             part = np.where(drop, 0.0, part)
         at = part != 0
-        data.append(part[at].astype(np.float32))
+        data.append(part[at])
         cols.append(np.nonzero(at)[1])
         ends.extend((ends[-1] + at.sum(axis=1).cumsum()).tolist())
     shape = (len(block.rows), len(block.cols))

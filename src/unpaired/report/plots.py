@@ -51,7 +51,9 @@ def reliability(curve: Mapping[str, Sequence[float]], *, error: float | None = N
     ax.plot(curve["confidence"], curve["accuracy"], color=COLOURS[0], linewidth=1.2, zorder=2)
     # The area of a dot is its number of cells: a far dot of six cells must not look like one of six hundred.
     area = 8 + 112 * cells / cells.max() if cells.size else cells
-    ax.scatter(curve["confidence"], curve["accuracy"], s=area, color=COLOURS[0], edgecolor="white", zorder=3)
+    ax.scatter(
+        curve["confidence"], curve["accuracy"], s=area, color=COLOURS[0], edgecolor="white", zorder=3, clip_on=False
+    )
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="probability of the guess", ylabel="guesses that are right")
     ax.set_aspect("equal")
     if error is not None:

@@ -1,0 +1,53 @@
+"""Builders that the tests of several rooms share."""
+
+import numpy as np
+import pytest
+
+from unpaired.data.types import Dataset, Modality, Truth
+
+_LATENTS = 3
+
+
+def make_toy(
+    counts=20,
+    *,
+    labels=("a", "b", "c"),
+    modalities=("rna", "image"),
+    features=6,
+    spread=3.0,
+    noise=0.1,
+    unlabelled=0,
+    recipe=None,
+    seed=0,
+):
+    """Return ``(data, truth)``: modalities that read one latent state of cells in a few labelled experiments.
+
+    ``counts`` is the number of cells of every label; or one number a label; or modality name -> either. Cell i of a
+    label is the same cell in every modality. ``unlabelled`` cells more, in every modality, have no label. ``spread``
+    is the distance between the labels' centres in units of the cells' own spread. Every modality is shuffled on its
+    own, so that row numbers and names say nothing.
+    """
+    rng = np.random.default_rng(seed)
+    per = {m: np.broadcast_to(counts[m] if isinstance(counts, dict) else counts, len(labels)) for m in modalities}
+    most = np.max([per[m] for m in modalities], axis=0)
+    centres = rng.normal(size=(len(labels), _LATENTS)) * spread
+    labelled = np.repeat(np.arange(len(labels)), most)
+    codes = np.r_[labelled, np.full(unlabelled, -1)]
+    member = np.r_[labelled, rng.integers(len(labels), size=unlabelled)]
+    place = np.concatenate([np.arange(n) for n in most] + [np.full(unlabelled, -1)])
+    latent = centres[member] + rng.normal(size=(len(codes), _LATENTS))
+    made, units, latents = {}, {}, {}
+    for name in modalities:
+        mixing = rng.normal(size=(_LATENTS, features))
+        X = (latent @ mixing + noise * rng.normal(size=(len(codes), features))).astype(np.float32)
+        rows = rng.permutation(np.flatnonzero(place < per[name][member]))
+        ids = np.array([f"{name}:{i}" for i in range(len(rows))])
+        made[name] = Modality(name=name, X=X[rows], labels=codes[rows], ids=ids, recipe=recipe)
+        units[name], latents[name] = rows, latent[rows]
+    return Dataset(modalities=made, classes=tuple(labels)), Truth(units=units, latents=latents)
+
+
+@pytest.fixture(scope="session")
+def toy():
+    """Factory of small data sets with their truth; see :func:`make_toy`."""
+    return make_toy

@@ -1,0 +1,262 @@
+"""The run directory: whole or not at all, read back as written, never over something of the user's."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import mudata
+import numpy as np
+import pytest
+
+import unpaired as up
+from unpaired.embed.embedding import Provenance
+from unpaired.errors import DataError, OutputError
+from unpaired.run.folder import check_target, new_folder, sha256, write_json, write_text
+from unpaired.run.read import read_record, read_truth
+
+
+@pytest.fixture(scope="module")
+def job():
+    data, truth = up.examples.digits(seed=1)
+    keep = {n: np.flatnonzero(np.arange(len(data[n])) % 6 == 0) for n in data}
+    data = data.take(keep)
+    truth = up.Truth({n: truth.units[n][keep[n]] for n in keep}, {n: np.ones((len(keep[n]), 2)) for n in keep})
+    model = up.Propensity(folds=2, repeats=2, classifier="logistic").fit(data)
+    space = model.transform(data)
+    matching = up.match_ot(data, space, tol=1e-3).sparsify()
+    return data, truth, model, space, matching
+
+
+@pytest.fixture
+def run(job, tmp_path):
+    data, truth, model, space, matching = job
+    scores = up.score(matching, truth, data)
+    return up.write_run(tmp_path / "run", data, space, matching, truth=truth, scores=scores, propensity=model)
+
+
+def test_a_run_reads_back_as_it_was_written(job, run):
+    data, truth, _, space, matching = job
+    back = up.read_run(run)
+    for name in data:
+        assert back.data[name].ids.tolist() == data[name].ids.tolist()
+        assert np.array_equal(back.data[name].labels, data[name].labels)
+        assert np.array_equal(back.data[name].features, data[name].features)
+        assert np.array_equal(back.embedding[name], space[name])
+        assert np.allclose(back.embedding.noise[name], space.noise[name])
+        assert back.data[name].recipe.name == "scale"
+    assert np.array_equal(back.truth.partners("left", "right"), truth.partners("left", "right"))
+    assert np.array_equal(back.truth.latents["left"], truth.latents["left"])
+    difference = abs(back.matching.to_sparse("rows") - matching.to_sparse("rows"))
+    assert difference.max() < 1e-6
+    assert [b.status.state for b in back.matching.blocks] == [b.status.state for b in matching.blocks]
+    assert back.matching.made_by.options["eps"] == pytest.approx(matching.made_by.options["eps"])
+
+
+def test_a_run_scores_the_same_when_read_back(run):
+    back = up.read_run(run)
+    again = up.score(back.matching, back.truth, back.data).to_dict()
+    assert again["trace"] == pytest.approx(back.scores["trace"], rel=1e-5)
+    assert again["foscttm"] == pytest.approx(back.scores["foscttm"], abs=1e-3)
+
+
+def test_plain_mudata_reads_the_alignment(job, run):
+    data, _, _, space, matching = job
+    with mudata.set_options(pull_on_update=False):
+        m = mudata.read_h5mu(run / "aligned.h5mu")
+    n = len(data["left"])
+    assert m.shape[0] == n + len(data["right"])  # no cell of one side was taken for one of the other
+    coupling = m.obsp["unpaired_coupling"]
+    assert coupling.sum() == pytest.approx(2, rel=1e-4)
+    assert abs(coupling - coupling.T).max() < 1e-9
+    assert coupling[:n, :n].nnz == 0
+    assert np.allclose(coupling[:n, n:].toarray(), matching.to_sparse().toarray(), atol=1e-8)
+    assert np.allclose(m.obsm["X_unpaired"][:n], space["left"])
+    propensity = m["left"].obsm["unpaired_propensity"]
+    assert np.allclose(propensity.sum(1), 1)
+    assert list(m.uns["unpaired"]["dims"]) == list(space.dims)
+    assert all(i.startswith("left:") for i in m["left"].obs_names)
+
+
+def test_the_coupling_survives_subsetting(run):
+    with mudata.set_options(pull_on_update=False):
+        m = mudata.read_h5mu(run / "aligned.h5mu")
+    keep = np.arange(m.n_obs) % 2 == 0
+    assert m[keep].obsp["unpaired_coupling"].shape == (keep.sum(), keep.sum())
+
+
+def test_the_record_has_versions_options_hashes_and_every_label(job, run, tmp_path):
+    record = json.loads((run / "run.json").read_text())
+    assert record["format"] == "unpaired-run"
+    assert record["versions"]["numpy"] == np.__version__
+    assert len(record["matching"]["blocks"]) == 10
+    assert record["embedding"]["options"]["seed"] == 0
+    for name, expected in record["outputs"].items():
+        assert sha256(run / name) == expected
+    assert 0 < record["classifiers"]["left"]["accuracy"] <= 1
+
+
+def test_inputs_are_hashed(job, tmp_path):
+    data, _, _, space, matching = job
+    file = tmp_path / "in.h5ad"
+    file.write_bytes(b"abc")
+    run = up.write_run(tmp_path / "run", data, space, matching, inputs=[file])
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of "abc", from FIPS 180-2
+    assert json.loads((run / "run.json").read_text())["inputs"] == [{"path": str(file), "sha256": known}]
+
+
+def test_images_keep_their_shape(tmp_path):
+    rng = np.random.default_rng(0)
+    x = {"image": rng.normal(size=(12, 2, 4, 5)), "rna": rng.normal(size=(12, 3))}
+    y = dict.fromkeys(x, ["s", "t"] * 6)
+    data = up.Dataset.from_arrays(x, y)
+    flat = {n: rng.normal(size=(12, 2)) for n in data}
+    space = up.Embedding(flat, "latent", None, ("0", "1"), Provenance("by hand", {}))
+    run = up.write_run(tmp_path / "run", data, space, up.match_uniform(data))
+    back = up.read_run(run)
+    assert back.data["image"].X.shape == (12, 2, 4, 5)
+    assert np.array_equal(back.data["image"].features, data["image"].features)
+    assert back.embedding.noise is None
+    assert back.truth is None
+
+
+def test_a_changed_file_is_noticed(run):
+    with (run / "aligned.h5mu").open("r+b") as file:
+        file.seek(5000)
+        byte = file.read(1)
+        file.seek(5000)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(DataError, match=r"aligned\.h5mu: was changed"):
+        up.read_run(run)
+
+
+def test_a_missing_file_is_named(run):
+    (run / "truth.csv").unlink()
+    with pytest.raises(DataError, match=r"truth\.csv: is missing"):
+        up.read_run(run)
+
+
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
+    with pytest.raises(DataError, match="Name a folder made by unpaired align"):
+        read_record(tmp_path)
+
+
+def test_a_run_of_a_newer_format_is_refused(run):
+    record = json.loads((run / "run.json").read_text())
+    write_json(run / "run.json", record | {"format_version": 99})
+    with pytest.raises(DataError, match="99"):
+        up.read_run(run)
+
+
+def test_an_existing_run_is_kept_unless_forced(job, run):
+    data, _, _, space, matching = job
+    before = sha256(run)
+    with pytest.raises(OutputError, match="--force"):
+        up.write_run(run, data, space, matching)
+    assert sha256(run) == before
+    up.write_run(run, data, space, matching, force=True)
+    assert not (run / "truth.csv").exists()  # replaced whole, nothing of the old run is left
+    assert sorted(p.name for p in run.parent.iterdir()) == ["run"]
+
+
+def test_a_folder_of_the_users_is_never_replaced_even_when_forced(tmp_path):
+    mine = tmp_path / "thesis"
+    mine.mkdir()
+    (mine / "chapter.txt").write_text("x")
+    with pytest.raises(OutputError, match="not a run"):
+        check_target(mine, force=True)
+    link = tmp_path / "link"
+    link.symlink_to(mine)
+    with pytest.raises(OutputError, match="not a folder"):
+        check_target(link, force=True)
+    with pytest.raises(OutputError, match="not a folder"):
+        check_target(mine / "chapter.txt", force=True)
+
+
+def test_a_missing_parent_is_named(tmp_path):
+    with pytest.raises(OutputError, match="does not exist"):
+        check_target(tmp_path / "no" / "run", force=False)
+
+
+def test_a_read_only_parent_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write everywhere
+    with pytest.raises(OutputError, match="no permission"):
+        check_target(tmp_path / "run", force=False)
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_failure_while_writing_leaves_nothing_new_and_loses_nothing_old(tmp_path, existing):
+    out = tmp_path / "run"
+    if existing:
+        out.mkdir()
+        (out / "run.json").write_text("{}")
+
+    def fail():
+        with new_folder(out, force=True) as work:
+            (work / "half.txt").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == (["run"] if existing else [])
+    if existing:
+        assert (out / "run.json").read_text() == "{}"
+
+
+def test_a_full_disk_leaves_nothing(job, tmp_path, monkeypatch):
+    data, _, _, space, matching = job
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("unpaired.run.write.write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        up.write_run(tmp_path / "run", data, space, matching)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_is_replaced_whole(tmp_path, monkeypatch):
+    file = tmp_path / "a.txt"
+    write_text(file, "old")
+
+    def broken(fd):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="No space"):
+        write_text(file, "new")
+    assert file.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_json_never_holds_nan(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_truth_can_be_given_as_a_file_with_or_without_prefixes(job, tmp_path):
+    data, truth, *_ = job
+    partner = truth.partners("left", "right")
+    lines = ["left,right"]
+    for row, other in enumerate(partner):
+        if other >= 0:
+            plain = data["left"].ids[row].removeprefix("left:")
+            lines.append(f"{plain},{data['right'].ids[other]}")
+    file = tmp_path / "pairs.csv"
+    file.write_text("\n".join(lines))
+    assert np.array_equal(read_truth(file, data).partners("left", "right"), partner)
+
+
+def test_a_wrong_truth_file_has_all_its_problems_listed(job, tmp_path):
+    data, *_ = job
+    first = data["left"].ids[0]
+    file = tmp_path / "pairs.csv"
+    file.write_text(f"left,right\n{first},nobody\n{first},\n")
+    with pytest.raises(DataError) as caught:
+        read_truth(file, data)
+    assert "nobody" in str(caught.value)
+    assert "more than once" in str(caught.value)
+    file.write_text("x,y\n1,2\n")
+    with pytest.raises(DataError, match=r"Name them as the modalities: \['left', 'right'\]"):
+        read_truth(file, data)
