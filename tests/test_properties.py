@@ -35,7 +35,7 @@ def make_data(seed=0, *, names=("rna", "image"), recipes="auto", ids=True):
     return up.Dataset.from_arrays(
         arrays,
         dict.fromkeys(names, labels),
-        ids={n: cells for n in names} if ids else None,
+        ids=dict.fromkeys(names, cells) if ids else None,
         pairing="use" if ids else "none",
         recipes=recipes,
     )

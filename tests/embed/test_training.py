@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from unpaired.embed import training
-from unpaired.embed.networks import MLP
+from unpaired.embed.networks import MLP, ConvNet
 from unpaired.embed.training import TrainingSettings, predict, resolve_device, train
 from unpaired.errors import OptionError, UnpairedError
 
@@ -256,6 +256,38 @@ def test_predict_gives_every_members_answer_without_training_it(cells):
     assert out.dtype == np.float64
     assert np.array_equal(out, predict(net, x, device="cpu"))
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+class Counting(ConvNet):
+    """Remembers how many images it held at once while it was not learning."""
+
+    def __init__(self):
+        super().__init__(members=2, shape=(1, 32, 32), n_out=2, generator=torch.Generator().manual_seed(0))
+        self.most = 0
+
+    def forward(self, x):
+        if not self.training:
+            self.most = max(self.most, x.shape[0] * x.shape[1])
+        return super().forward(x)
+
+
+@pytest.fixture
+def images(monkeypatch):
+    monkeypatch.setattr(training, "_CHUNK", 8)
+    x = np.random.default_rng(0).normal(size=(20, 1, 32, 32)).astype(np.float32)
+    return x, np.arange(20) % 2
+
+
+def test_predicting_images_holds_no_more_of_them_at_once_than_a_chunk(images):
+    net = Counting()
+    assert predict(net, images[0], device="cpu").shape == (2, 20, 2)
+    assert net.most <= 8
+
+
+def test_choosing_the_epoch_holds_no_more_images_at_once_than_a_chunk(images):
+    net = Counting()
+    run(images, net, rows=[np.arange(6)] * 2, valid=[np.arange(6, 20)] * 2, epochs=1)
+    assert net.most <= 8
 
 
 def test_the_processor_is_always_there():

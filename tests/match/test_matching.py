@@ -106,6 +106,14 @@ def test_a_row_without_weight_gets_the_fill(as_csr):
     assert out.tolist() == [[-1.0], [2.0]]
 
 
+@pytest.mark.parametrize("as_csr", [False, True])
+def test_a_whole_number_as_fill_does_not_round_the_values(as_csr):
+    w = np.array([[0.25, 0.75]])
+    block = Block("a", np.arange(1), np.arange(2), sp.csr_matrix(w) if as_csr else w, Status("ok"))
+    out = Matching("left", "right", (2, 2), (block,), MADE).pull(np.array([[0.0], [1.0]]), fill=0)
+    assert out.tolist() == [[0.75], [0.0]]
+
+
 def test_a_constant_is_pulled_as_it_is():
     matching = make("mixed", spare=0)
     np.testing.assert_allclose(matching.pull(np.full((matching.shape[1], 2), 4.2)), 4.2)
@@ -346,6 +354,7 @@ def every_answer(matching):
 def test_how_the_weights_are_kept_makes_no_difference(kind):
     matching = make(kind, sizes=((4, 6), (5, 3), (3, 7)))
     ours, dense = every_answer(matching), every_answer(densify(matching))
+    assert ours.pop("thin").shape == dense.pop("thin").shape  # which entries stay is tested above
     for name, value in dense.items():
         np.testing.assert_allclose(ours[name], value, rtol=1e-6, atol=1e-9, err_msg=name)
 
@@ -380,6 +389,6 @@ def test_pull_and_push_are_adjoint_under_the_coupling(kind, sizes, spare, seed):
         coupling[np.ix_(block.rows, block.cols)] = block.dense()
     rng = np.random.default_rng(seed)
     u, v = rng.normal(size=(matching.shape[0], 1)), rng.normal(size=(matching.shape[1], 1))
-    left = np.sum(coupling.sum(axis=1)[:, None] * u * matching.pull(v, fill=0))
-    right = np.sum(coupling.sum(axis=0)[:, None] * v * matching.push(u, fill=0))
+    left = np.sum(coupling.sum(axis=1)[:, None] * u * matching.pull(v, fill=0.0))
+    right = np.sum(coupling.sum(axis=0)[:, None] * v * matching.push(u, fill=0.0))
     assert left == pytest.approx(right, abs=1e-9)

@@ -78,8 +78,8 @@ def test_random_is_decided_by_the_seed(problem, full):
 
 def test_random_matches_every_pair_of_cells_equally_often(problem, full):
     data, _ = problem({"left": (4,), "right": (4,)})
-    mean = sum(full(match_random(data, seed=s)) > 0 for s in range(600)) / 600
-    np.testing.assert_allclose(mean, 0.25, atol=0.07)
+    mean = sum(full(match_random(data, seed=s)) > 0 for s in range(200)) / 200
+    np.testing.assert_allclose(mean, 0.25, atol=0.12)
 
 
 def test_random_draws_anew_for_every_label():
