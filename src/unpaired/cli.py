@@ -71,6 +71,7 @@ _PUBLISHED = {
     "calibrate": False,
     "eps": 0.05,
     "cost": "euclidean",
+    "max_iter": 1000,
 }
 
 
@@ -128,7 +129,7 @@ def align(
     eps: Eps = "auto",
     cost: Cost = "sqeuclidean",
     unbalanced: Unbalanced = None,
-    max_iter: MaxIter = 1000,
+    max_iter: MaxIter = 10_000,
     max_seconds: MaxSeconds = 60.0,
     tol: Tol = 1e-4,
     k: K = 1,

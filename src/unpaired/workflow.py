@@ -72,7 +72,7 @@ class AlignOptions:
     eps: float | Literal["auto"] = "auto"
     cost: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"
     unbalanced: float | None = None
-    max_iter: int = 1000
+    max_iter: int = 10_000
     max_seconds: float = 60.0
     tol: float = 1e-4
     k: int = 1

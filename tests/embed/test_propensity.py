@@ -10,7 +10,7 @@ from unpaired.data.types import Dataset, Modality
 from unpaired.embed.propensity import Propensity
 from unpaired.errors import NotFittedError, OptionError
 
-FAST = {"folds": 3, "repeats": 2, "device": "cpu"}
+FAST = {"folds": 2, "repeats": 2, "device": "cpu"}
 
 
 def centred(scores):
@@ -286,7 +286,7 @@ def test_the_options_as_used_name_the_classifier_that_auto_chose(fitted):
     _, model = fitted
     used = model.used()
     assert used["classifier"] == {"rna": "logistic", "image": "logistic"}
-    assert (used["folds"], used["repeats"], used["seed"]) == (3, 2, 0)
+    assert (used["folds"], used["repeats"], used["seed"]) == (2, 2, 0)
 
 
 BAD = [

@@ -119,6 +119,18 @@ def test_a_constant_is_pulled_as_it_is():
     np.testing.assert_allclose(matching.pull(np.full((matching.shape[1], 2), 4.2)), 4.2)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_conditional_weights_can_be_read_at_given_positions(kind):
+    block = make(kind).blocks[0]
+    rows, cols = np.array([3, 0, 0, 1]), np.array([5, 2, 2, 0])
+    np.testing.assert_allclose(block.at(rows, cols), conditional(block.dense())[rows, cols])
+
+
+def test_conditional_weights_of_a_row_without_weight_are_zero():
+    block = Block("a", np.arange(2), np.arange(2), np.array([[0.0, 0.0], [0.5, 0.5]]), Status("ok"))
+    assert block.at(np.array([0, 1]), np.array([0, 1])).tolist() == [0, 0.5]
+
+
 # ------------------------------------------------------------------ partners and samples
 
 

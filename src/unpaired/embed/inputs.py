@@ -19,22 +19,48 @@ def standardise(x: Array) -> tuple[Array, float]:
     return center, scale if scale > 0 else 1.0
 
 
-def trained_labels(data: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the labels with two or more cells in every modality, and a sentence on each of the others."""
+def trained_labels(data: Dataset, *, folds: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the labels with two or more cells in every modality, and what there is to say of the small ones.
+
+    Parameters
+    ----------
+    data
+        The data set.
+    folds
+        Folds of the cross-fitting: a label with fewer cells is learned from fewer of them.
+
+    Raises
+    ------
+    DataError
+        If fewer than two labels can be trained on.
+    """
     counts = {n: np.bincount(m.labels[m.labels >= 0], minlength=len(data.classes)) for n, m in data.modalities.items()}
     least = np.min(list(counts.values()), axis=0)
-    notes = []
-    for t, name in enumerate(data.classes):
-        if least[t] < 2:
-            short = ", ".join(f"{c[t]} in {m}" for m, c in counts.items() if c[t] < 2)
-            notes.append(f"label {name!r} is not trained on: a classifier needs two of its cells, there are {short}.")
     names = tuple(str(data.classes[t]) for t in np.flatnonzero(least >= 2))
     if len(names) < 2:
-        problem = Problem(
-            "error",
-            "memory",
-            f"{len(names)} of {len(data.classes)} labels have two or more cells in every modality; two are needed.",
-            "Merge small labels, or leave a modality out.",
+        what = f"{len(names)} of {len(data.classes)} labels have two or more cells in every modality; two are needed."
+        raise DataError([Problem("error", "memory", what, "Merge small labels, or leave a modality out.")])
+    short = [
+        f"{name!r} ({', '.join(f'{c[t]} in {m}' for m, c in counts.items() if c[t] < 2)})"
+        for t, name in enumerate(data.classes)
+        if least[t] < 2
+    ]
+    notes = []
+    if short:
+        notes.append(
+            f"not trained on, because a classifier needs two cells of a label in every modality: {_some(short)}."
         )
-        raise DataError([problem])
+    for modality, count in counts.items():
+        few = [f"{data.classes[t]!r} ({count[t]})" for t in np.flatnonzero((least >= 2) & (count < folds))]
+        if few:
+            what = (
+                f"{len(few)} labels have fewer cells than the {folds} folds"
+                if len(few) > 1
+                else f"a label has fewer cells than the {folds} folds"
+            )
+            notes.append(f"{modality}: {what}, and each cell is scored by models that saw the others: {_some(few)}.")
     return names, tuple(notes)
+
+
+def _some(items: list[str], most: int = 10) -> str:
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

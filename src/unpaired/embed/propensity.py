@@ -169,8 +169,7 @@ class Propensity:
             If fewer than two labels have two or more cells in every modality.
         """
         kinds = self._check(data)
-        self.classes_, left_out = trained_labels(data)
-        self.notes_ = left_out
+        self.classes_, self.notes_ = trained_labels(data, folds=self.folds)
         self.fits_ = {n: self._fit_one(m, data.classes, kinds.get(n, "auto")) for n, m in data.modalities.items()}
         return self
 

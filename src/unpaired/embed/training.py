@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm.auto import tqdm
 
 from unpaired.data.types import Array
 from unpaired.errors import OptionError, UnpairedError
@@ -117,12 +118,13 @@ class _Classifier(lightning.LightningModule):
 class _KeepBest(Callback):
     """Keep every member at its lowest validation cross-entropy; stop when none improves any more."""
 
-    def __init__(self, valid: Sequence[Array], patience: int, device: str) -> None:
+    def __init__(self, valid: Sequence[Array], patience: int, device: str, bar: tqdm) -> None:
         width = max(len(v) for v in valid)
         self._rows = torch.as_tensor(np.stack([np.resize(v, width) for v in valid]), device=device)
         self._mask = torch.as_tensor(np.stack([np.arange(width) < len(v) for v in valid]), device=device)
         self._patience = patience
         self._stale = 0
+        self._bar = bar
         self.best = torch.full((len(valid),), torch.inf, device=device)
         self.history: list[float] = []
         self._state: dict[str, Tensor] = {}
@@ -136,6 +138,8 @@ class _KeepBest(Callback):
             msg = "training a classifier gave values that are not finite; check the features or use recipe 'scale'."
             raise UnpairedError(msg)
         self.history.append(float(losses.mean()))
+        self._bar.set_postfix(loss=f"{self.history[-1]:.3f}")
+        self._bar.update()
         better = losses < self.best
         self.best = torch.where(better, losses, self.best)
         state = net.state_dict()
@@ -201,7 +205,8 @@ def train(
     """
     batches = _Batches(rows, settings.batch, torch.Generator().manual_seed(seed))
     xt, yt = torch.as_tensor(x, device=device), torch.as_tensor(y, device=device)
-    keep = _KeepBest(valid, settings.patience, device)
+    bar = tqdm(total=settings.epochs, desc="training", unit="epoch", disable=not progress, leave=False)
+    keep = _KeepBest(valid, settings.patience, device, bar)
     with warnings.catch_warnings(), torch.random.fork_rng():
         torch.manual_seed(seed)
         warnings.filterwarnings("ignore", module=r"lightning.*")
@@ -213,10 +218,11 @@ def train(
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=progress,
+            enable_progress_bar=False,  # Lightning's writes to stdout, which is for data
             callbacks=[keep],
         )
-        trainer.fit(_Classifier(net, xt, yt, settings, len(batches)), batches)
+        with bar:
+            trainer.fit(_Classifier(net, xt, yt, settings, len(batches)), batches)
     net.to(device)
     return keep.history
 

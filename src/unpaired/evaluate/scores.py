@@ -229,7 +229,7 @@ def _score_blocks(
         position[block.cols] = -1
         rows = np.flatnonzero(own >= 0)
         cols = own[rows]
-        on_pair = _conditional_at(block, rows, cols)
+        on_pair = block.at(rows, cols)
         total += float(on_pair.sum())
         if len(rows) < 2:
             left_out[block.label] = f"it has {len(rows)} true pair{'' if len(rows) == 1 else 's'}; two are needed."
@@ -271,12 +271,3 @@ def _latent_mse(block: Block, pairs: tuple[Array, Array], truth: Truth, matching
     latents = truth.latents[matching.target][block.cols].astype(np.float64)
     own = truth.latents[matching.source][block.rows[rows]]
     return float(np.mean((own - block.project(latents)[rows]) ** 2))
-
-
-def _conditional_at(block: Block, rows: Array, cols: Array) -> Array:
-    """P(target cell | source cell) at the given pairs."""
-    out = np.zeros(len(rows))
-    for start, part in block.chunks():
-        here = (rows >= start) & (rows < start + len(part))
-        out[here] = part[rows[here] - start, cols[here]]
-    return out

@@ -139,6 +139,13 @@ class Block:
             total = part.sum(axis=1, keepdims=True)
             yield start, part / np.where(total > 0, total, 1.0)
 
+    def at(self, rows: Array, cols: Array) -> Array:
+        """Return p(target cell | source cell) at the given positions ``(k,)`` of rows and columns."""
+        w = self.weights
+        values = w.a[rows] * w.b[cols] if isinstance(w, Product) else np.asarray(w[rows, cols]).ravel()
+        total = self.sums(1)[rows]
+        return np.asarray(values / np.where(total > 0, total, 1.0))
+
     def sample(self, rng: np.random.Generator) -> Array:
         """Return ``(len(rows),)`` one column position drawn for every row from its conditional weights.
 

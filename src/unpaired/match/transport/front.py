@@ -29,7 +29,7 @@ def match_ot(
     source_weights: Array | None = None,
     target_weights: Array | None = None,
     unbalanced: float | None = None,
-    max_iter: int = 1000,
+    max_iter: int = 10_000,
     max_seconds: float = 60.0,
     tol: float = 1e-4,
     jobs: int = 1,

@@ -14,6 +14,7 @@ from unpaired.match.matching import Status
 
 __all__ = ["solve_label"]
 
+_MOST = 2 * 10**8  # entries of a plan: the solver holds five such matrices, 8 GB
 _SLICE = 50  # iterations between two looks at the clock and the marginals
 
 
@@ -32,8 +33,11 @@ def solve_label(
     unbalanced: float | None,
 ) -> tuple[Array | None, Status]:
     """Return the coupling of one label and how it went (see :func:`unpaired.match_ot`)."""
-    c = cdist(x, y, metric=cost)
     used: dict[str, Any] = {"cost": cost, "eps": eps, "solver": "pot.sinkhorn_log"}
+    if len(x) * len(y) > _MOST:
+        advice = f"a plan of {len(x)} x {len(y)} cells does not fit in memory; keep fewer cells (max_cells_per_label)."
+        return None, Status("failed", advice, used=used)
+    c = cdist(x, y, metric=cost)
     if unbalanced is not None:
         used |= {"solver": "pot.sinkhorn_unbalanced", "unbalanced": unbalanced}
         plan, iterations, done = _unbalanced(a, b, c, eps, unbalanced, max_iter, tol)
