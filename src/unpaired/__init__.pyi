@@ -18,9 +18,9 @@ from .embed.embedding import features_embedding as features_embedding
 from .embed.propensity import Propensity as Propensity
 from .evaluate.scores import Scores as Scores
 from .evaluate.scores import score as score
-from .match.matching import Block as Block
+from .match.block import Block as Block
+from .match.block import Status as Status
 from .match.matching import Matching as Matching
-from .match.matching import Status as Status
 from .match.neighbours import match_snn as match_snn
 from .match.null import match_pairs as match_pairs
 from .match.null import match_random as match_random

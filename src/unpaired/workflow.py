@@ -91,7 +91,7 @@ class AlignResult:
     path
         The run directory.
     matching
-        The matching, as written.
+        The matching, with whole rows (the files keep the largest entries).
     scores
         Its scores, if the truth was known.
     """
@@ -189,11 +189,11 @@ def _run(
         propensity = _propensity(chosen).fit(data)
         space = propensity.transform(data)
     with _step(clock, "matching"):
-        matching = _match(data, space, chosen, source, target).sparsify(KEEP)
+        matching = _match(data, space, chosen, source, target)
     scores = None
     if truth is not None:
         with _step(clock, "scoring"):
-            scores = score(matching, truth, data, seed=chosen.seed)
+            scores = score(matching.sparsify(KEEP), truth, data, seed=chosen.seed)  # of what is written
     with _step(clock, "writing"), new_folder(Path(out), force=force) as work:
         fill_run(
             work,

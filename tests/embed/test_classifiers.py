@@ -35,7 +35,7 @@ def test_out_of_fold_is_the_mean_over_the_models_of_a_repeat_that_hold_the_cell_
     held = rng.random((6, 9)) < 0.5
     held[[0, 3]] |= ~held[:3].any(axis=0), ~held[3:].any(axis=0)
     none = np.empty(0, dtype=int)
-    splits = [Split(none, none, i // 3, h) for i, h in enumerate(held)]
+    splits = [Split(none, none, i // 3, h, none) for i, h in enumerate(held)]
     logits = rng.normal(size=(6, 9, 2))
     expected = [
         [logits[3 * r : 3 * r + 3, i][held[3 * r : 3 * r + 3, i]].mean(axis=0) for i in range(9)] for r in (0, 1)
@@ -76,7 +76,7 @@ def test_the_penalty_is_not_chosen_by_cells_without_a_label():
     more, unknown = np.vstack([x, 50 + x[:20]]), np.r_[y, np.full(20, -1)]
     splits = splits_of(unknown)
     strength = fit_logistic(more, unknown, splits, classes=3, jobs=1).strength
-    known = [Split(s.train, s.valid, s.repeat, s.held_out[:60]) for s in splits]
+    known = [Split(s.train, s.valid, s.repeat, s.held_out[:60], s.judge) for s in splits]
     assert strength == fit_logistic(x, y, known, classes=3, jobs=1).strength
 
 

@@ -14,7 +14,8 @@ from unpaired.embed.embedding import Provenance
 from unpaired.errors import DataError, OptionError
 from unpaired.evaluate import ranks
 from unpaired.evaluate.ranks import foscttm
-from unpaired.match.matching import Block, Matching, Status
+from unpaired.match.block import Block, Status
+from unpaired.match.matching import Matching
 
 
 def make(sizes=(7, 5), *, d=3, seed=0, order=None):

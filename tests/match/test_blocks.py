@@ -8,8 +8,8 @@ import pytest
 
 from unpaired.embed.embedding import Provenance
 from unpaired.errors import OptionError
+from unpaired.match.block import Product, Status
 from unpaired.match.blocks import match_labels
-from unpaired.match.matching import Product, Status
 from unpaired.match.neighbours import match_snn
 from unpaired.match.null import match_random, match_uniform
 from unpaired.match.transport import match_ot

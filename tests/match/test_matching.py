@@ -9,8 +9,9 @@ from scipy.stats import chisquare
 
 from unpaired.embed.embedding import Provenance
 from unpaired.errors import OptionError
-from unpaired.match import matching as module
-from unpaired.match.matching import Block, Matching, Product, Status
+from unpaired.match import block as module
+from unpaired.match.block import Block, Product, Status
+from unpaired.match.matching import Matching
 
 MADE = Provenance("test", {})
 KINDS = ["dense", "csr", "product"]

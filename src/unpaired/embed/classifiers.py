@@ -108,7 +108,7 @@ def fit_logistic(x: Array, y: Array, splits: Sequence[Split], *, classes: int, j
     x, y
         ``(n, d)`` standardised features and ``(n,)`` codes, -1 for cells that are not trained on.
     splits
-        The models' cells; train and valid are both learned from, since there is no epoch to choose.
+        The models' cells; a model learns from all but those it is judged on, since there is no epoch to choose.
     classes
         Number of labels T.
     jobs
@@ -119,22 +119,22 @@ def fit_logistic(x: Array, y: Array, splits: Sequence[Split], *, classes: int, j
     x = x.reshape(len(x), -1).astype(np.float64)
     first = [s for s in splits if s.repeat == 0]
     rest = [s for s in splits if s.repeat > 0]
-    known = y >= 0
 
     def fit_all(tasks: list[tuple[Split, float]]) -> list[tuple[Array, Array]]:
         run = Parallel(n_jobs=jobs)
-        return list(run(delayed(_fit_one)(x, y, np.r_[s.train, s.valid], c, classes) for s, c in tasks))
+        return list(run(delayed(_fit_one)(x, y, s.learn, c, classes) for s, c in tasks))
 
     trials = fit_all([(s, c) for c in _STRENGTHS for s in first])
-    losses = []
-    for i in range(len(_STRENGTHS)):
-        weight, bias = _stack(trials[i * len(first) : (i + 1) * len(first)])
-        scores = out_of_fold(x @ weight + bias[:, None], first)[0]
-        losses.append(-log_softmax(scores[known], axis=1)[np.arange(known.sum()), y[known]].mean())
+    by_strength = [trials[i : i + len(first)] for i in range(0, len(trials), len(first))]
+    losses = [sum(_loss(x, y, s.judge, model) for s, model in zip(first, m, strict=True)) for m in by_strength]
     best = int(np.argmin(losses))
-    fitted = trials[best * len(first) : (best + 1) * len(first)] + fit_all([(s, _STRENGTHS[best]) for s in rest])
-    weight, bias = _stack(fitted)
+    weight, bias = _stack(by_strength[best] + fit_all([(s, _STRENGTHS[best]) for s in rest]))
     return Linear(weight=weight, bias=bias, strength=_STRENGTHS[best])
+
+
+def _loss(x: Array, y: Array, rows: Array, model: tuple[Array, Array]) -> float:
+    logp = log_softmax(x[rows] @ model[0] + model[1], axis=1)
+    return -float(logp[np.arange(len(rows)), y[rows]].sum())
 
 
 def _stack(fitted: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
@@ -149,9 +149,12 @@ def _fit_one(x: Array, y: Array, rows: Array, strength: float, classes: int) -> 
     with threadpool_limits(limits=1):
         model = LogisticRegression(C=strength, max_iter=2000, tol=1e-5).fit(x[rows], y[rows])
     coef, intercept = model.coef_, model.intercept_
-    if classes == 2:
+    if len(model.classes_) == 2:  # scikit-learn stores only the second class
         coef, intercept = np.vstack([-coef, coef]) / 2, np.r_[-intercept, intercept] / 2
-    return coef.T, intercept
+    # A label whose readings are all alike can be missing here: rarer than one cell in all that was learned from.
+    weight, bias = np.zeros((x.shape[1], classes)), np.full(classes, intercept.min() - np.log(len(rows)))
+    weight[:, model.classes_], bias[model.classes_] = coef.T, intercept
+    return weight, bias
 
 
 _DROPOUT = 0.2

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import numpy as np
 
 from unpaired.data.types import Array, Dataset
+from unpaired.errors import OptionError
 
 __all__ = ["Embedder", "Embedding", "Provenance", "features_embedding"]
 
@@ -84,7 +85,7 @@ def features_embedding(data: Dataset) -> Embedding:
 
     Raises
     ------
-    ValueError
+    OptionError
         If the numbers of features differ.
     """
     arrays = {n: m.flat_features.astype(np.float64) for n, m in data.modalities.items()}
@@ -92,6 +93,6 @@ def features_embedding(data: Dataset) -> Embedding:
     if len(widths) > 1:
         sizes = ", ".join(f"{n}: {a.shape[1]}" for n, a in arrays.items())
         msg = f"the features cannot serve as a shared space, their numbers differ ({sizes})."
-        raise ValueError(msg)
+        raise OptionError(msg)
     dims = tuple(f"feature {i}" for i in range(widths.pop()))
     return Embedding(arrays, "feature", None, dims, Provenance("features", {}))

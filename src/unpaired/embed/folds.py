@@ -22,16 +22,24 @@ class Split:
     repeat
         Which repeat of the cross-fitting it belongs to.
     held_out
-        ``(n,)`` True for the rows that this model scores out of fold.
+        ``(n,)`` True for the rows that this model scores.
+    judge
+        Labelled rows that it is judged on: those held out, or with one fold those that choose the epoch.
     """
 
     train: Array
     valid: Array
     repeat: int
     held_out: Array
+    judge: Array
+
+    @property
+    def learn(self) -> Array:
+        """Rows for a model that has no epoch to choose: all of its cells but those it is judged on."""
+        return np.setdiff1d(np.r_[self.train, self.valid], self.judge)
 
 
-def deal_folds(y: Array, folds: int, rng: np.random.Generator) -> Array:
+def deal_folds(y: Array, folds: int, rng: np.random.Generator, keys: Array | None = None) -> Array:
     """Deal the cells of every label over the folds like cards, so that no fold holds all of a label (of two or more).
 
     Parameters
@@ -42,15 +50,23 @@ def deal_folds(y: Array, folds: int, rng: np.random.Generator) -> Array:
         Number of folds, at least two.
     rng
         Generator.
+    keys
+        ``(n,)`` keys of the readings: cells with equal readings go to the same fold, or a model would score a reading
+        that it has learned. All differ by default.
 
     Returns
     -------
     ``(n,)`` fold of every cell.
     """
+    known = np.flatnonzero(y >= 0)
+    _, first, group = np.unique(known if keys is None else keys[known], return_index=True, return_inverse=True)
+    of_group = np.empty(len(first), dtype=np.int64)
+    label = y[known[first]]
+    for t in np.unique(label):
+        groups = rng.permutation(np.flatnonzero(label == t))
+        of_group[groups] = (np.arange(len(groups)) + rng.integers(folds)) % folds
     fold = np.full(len(y), -1)
-    for t in np.unique(y[y >= 0]):
-        rows = rng.permutation(np.flatnonzero(y == t))
-        fold[rows] = (np.arange(len(rows)) + rng.integers(folds)) % folds
+    fold[known] = of_group[group]
     return fold
 
 
@@ -69,7 +85,9 @@ def _set_aside(rows: Array, y: Array, fraction: float, rng: np.random.Generator)
     return train, aside
 
 
-def make_splits(y: Array, *, folds: int, repeats: int, valid: float, rng: np.random.Generator) -> list[Split]:
+def make_splits(
+    y: Array, *, folds: int, repeats: int, valid: float, rng: np.random.Generator, keys: Array | None = None
+) -> list[Split]:
     """Return ``folds * repeats`` splits; with ``folds=1`` the published scheme: one split, and no cell is held out.
 
     Parameters
@@ -82,14 +100,17 @@ def make_splits(y: Array, *, folds: int, repeats: int, valid: float, rng: np.ran
         Fraction of a model's cells that choose its epoch.
     rng
         Generator.
+    keys
+        As in :func:`deal_folds`.
     """
     known = np.flatnonzero(y >= 0)
     splits = []
     for repeat in range(repeats):
-        fold = deal_folds(y, folds, rng) if folds > 1 else np.where(y >= 0, 0, -1)
+        fold = deal_folds(y, folds, rng, keys) if folds > 1 else np.where(y >= 0, 0, -1)
         for k in range(folds):
             rows = known[fold[known] != k] if folds > 1 else known
             train, aside = _set_aside(rows, y, valid, rng)
             held_out = (fold == k) | (fold < 0) if folds > 1 else np.ones(len(y), dtype=bool)
-            splits.append(Split(train=train, valid=aside, repeat=repeat, held_out=held_out))
+            judge = known[held_out[known]] if folds > 1 else aside
+            splits.append(Split(train=train, valid=aside, repeat=repeat, held_out=held_out, judge=judge))
     return splits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unpaired.data.types import Array, Dataset
+from unpaired.data.types import Array, Dataset, Modality
 from unpaired.errors import DataError, Problem
 
 __all__ = ["standardise", "trained_labels"]
@@ -34,7 +34,7 @@ def trained_labels(data: Dataset, *, folds: int) -> tuple[tuple[str, ...], tuple
     DataError
         If fewer than two labels can be trained on.
     """
-    counts = {n: np.bincount(m.labels[m.labels >= 0], minlength=len(data.classes)) for n, m in data.modalities.items()}
+    counts = {n: _distinct(m, len(data.classes)) for n, m in data.modalities.items()}
     least = np.min(list(counts.values()), axis=0)
     names = tuple(str(data.classes[t]) for t in np.flatnonzero(least >= 2))
     if len(names) < 2:
@@ -60,6 +60,13 @@ def trained_labels(data: Dataset, *, folds: int) -> tuple[tuple[str, ...], tuple
             )
             notes.append(f"{modality}: {what}, and each cell is scored by models that saw the others: {_some(few)}.")
     return names, tuple(notes)
+
+
+def _distinct(modality: Modality, classes: int) -> Array:
+    """Cells of every label, those with equal readings counted once: they cannot be told apart by any fold."""
+    known = modality.labels >= 0
+    pairs = np.unique(np.stack([modality.labels[known].astype(np.uint64), modality.keys[known]]), axis=1)
+    return np.bincount(pairs[0].astype(np.int64), minlength=classes)
 
 
 def _some(items: list[str], most: int = 10) -> str:

@@ -27,7 +27,7 @@ from unpaired.embed.classifiers import (
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.embed.folds import make_splits
 from unpaired.embed.inputs import standardise, trained_labels
-from unpaired.errors import NotFittedError
+from unpaired.errors import NotFittedError, OptionError
 from unpaired.seeds import named_rng, named_seed
 
 __all__ = ["ModalityFit", "Propensity"]
@@ -84,7 +84,8 @@ class Propensity:
         Cross-fitting. ``folds=1`` is the published scheme: one split, every cell scored by the same model, whether
         it was trained on or not.
     calibrate
-        Divide each modality's logits by a temperature learned from its out-of-fold logits.
+        Divide each modality's logits by a temperature learned from its out-of-fold logits, take out the labels'
+        frequencies and centre. ``False`` leaves the classifier's logits as they are, as published.
     epochs
         Most epochs of a network; ``None`` takes the classifier's default.
     device
@@ -236,12 +237,15 @@ class Propensity:
         options.check_choice("device", self.device, DEVICES)
         if self.epochs is not None:
             options.check_integer("epochs", self.epochs, low=1)
-        one = self.classifier if isinstance(self.classifier, str) else None
-        kinds = dict.fromkeys(data, one) if one is not None else dict(self.classifier)  # type: ignore[arg-type]
+        chosen = self.classifier
+        kinds = dict(chosen) if isinstance(chosen, Mapping) else dict.fromkeys(data, chosen)
         for name, kind in kinds.items():
-            data[name]
+            modality = data[name]
             options.check_choice("classifier", kind, (*CLASSIFIERS, "auto"))
-        return {n: str(k) for n, k in kinds.items()}
+            if kind == "conv" and modality.X.ndim != 4:
+                msg = f"classifier 'conv' is for images (n, C, H, W); modality {name!r} is a table."
+                raise OptionError(msg)
+        return kinds
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "fits_"):
@@ -261,6 +265,7 @@ class Propensity:
             repeats=self.repeats,
             valid=_VALID if self.folds > 1 else _VALID_PUBLISHED,
             rng=named_rng(self.seed, modality.name, "folds"),
+            keys=modality.keys[order],
         )
         n_classes = len(self.classes_)
         models: Linear | Network
@@ -269,8 +274,9 @@ class Propensity:
         else:
             models = self._fit_network(x, y, splits, chosen, modality.name)
         logits = out_of_fold(models.logits(x), splits)
-        judged = known if self.folds > 1 else np.isin(np.arange(len(y)), splits[0].valid)
-        mean = logits.mean(axis=0)[judged]
+        # With one fold there is no score out of fold but the first model's on the cells that chose its epoch.
+        judged = known if self.folds > 1 else splits[0].judge
+        mean = logits.mean(axis=0)[judged] if self.folds > 1 else logits[0][judged]
         temperature = fit_temperature(mean, y[judged]) if self.calibrate else 1.0
         back = np.empty_like(logits)
         back[:, order] = logits
@@ -322,5 +328,7 @@ class Propensity:
         return scores
 
     def _space(self, fit: ModalityFit, scores: Array) -> Array:
+        if not self.calibrate:
+            return scores
         space = scores / fit.quality.temperature - fit.log_prior
         return np.asarray(space - space.mean(axis=-1, keepdims=True))

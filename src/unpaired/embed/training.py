@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -155,11 +156,24 @@ class _KeepBest(Callback):
 
     def _losses(self, net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         total = torch.zeros(self._rows.shape[0], device=x.device)
-        for rows, mask in zip(self._rows.split(_CHUNK, 1), self._mask.split(_CHUNK, 1), strict=True):
+        step = _chunk(len(total), x)
+        for rows, mask in zip(self._rows.split(step, 1), self._mask.split(step, 1), strict=True):
             logits = net(x[rows])
             loss = functional.cross_entropy(logits.flatten(0, 1), y[rows].flatten(), reduction="none")
             total += (loss.view_as(mask) * mask).sum(1)
         return total / self._mask.sum(1)
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a library's tips to itself, and leave its logger as it was."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def train(
@@ -207,10 +221,9 @@ def train(
     xt, yt = torch.as_tensor(x, device=device), torch.as_tensor(y, device=device)
     bar = tqdm(total=settings.epochs, desc="training", unit="epoch", disable=not progress, leave=False)
     keep = _KeepBest(valid, settings.patience, device, bar)
-    with warnings.catch_warnings(), torch.random.fork_rng():
+    with warnings.catch_warnings(), torch.random.fork_rng(), _quiet("lightning.pytorch"):
         torch.manual_seed(seed)
         warnings.filterwarnings("ignore", module=r"lightning.*")
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         trainer = lightning.Trainer(
             max_epochs=settings.epochs,
             accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device],
@@ -227,12 +240,17 @@ def train(
     return keep.history
 
 
+def _chunk(members: int, x: Array | Tensor) -> int:
+    """Rows a forward pass without gradients: images are large, so all members together get so many."""
+    return max(1, _CHUNK // members) if x.ndim > 2 else _CHUNK
+
+
 @torch.no_grad()
 def predict(net: nn.Module, x: Array, *, device: str) -> Array:
     """Return ``(members, n, T)`` float64 logits of every member for every row of ``x``."""
     net.eval().to(device)
     members = next(net.parameters()).shape[0]
-    chunk = max(1, _CHUNK // members) if x.ndim > 2 else _CHUNK
+    chunk = _chunk(members, x)
     parts = []
     for start in range(0, len(x), chunk):
         part = torch.as_tensor(np.asarray(x[start : start + chunk], dtype=np.float32), device=device)

@@ -11,7 +11,8 @@ import numpy as np
 from unpaired.data.types import Array, Dataset, Truth
 from unpaired.errors import DataError, OptionError, Problem
 from unpaired.evaluate.ranks import foscttm
-from unpaired.match.matching import Block, Matching
+from unpaired.match.block import Block
+from unpaired.match.matching import Matching
 from unpaired.match.null import match_uniform
 from unpaired.seeds import named_rng
 

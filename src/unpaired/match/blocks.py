@@ -12,7 +12,8 @@ import numpy as np
 from unpaired.data.types import Array, Dataset
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import OptionError
-from unpaired.match.matching import Block, Matching, Product, Status
+from unpaired.match.block import Block, Product, Status
+from unpaired.match.matching import Matching
 from unpaired.options import check_integer, check_seed
 from unpaired.seeds import named_seed
 
@@ -32,6 +33,7 @@ def match_labels(
     target: str | None,
     source_weights: Array | None = None,
     target_weights: Array | None = None,
+    force_single: bool = True,
     jobs: int = 1,
     progress: bool = False,
     seed: int = 0,
@@ -52,6 +54,8 @@ def match_labels(
         Names of the modalities; not needed when there are two.
     source_weights, target_weights
         ``(n,)`` positive weights of the cells, made to sum to one within each label; uniform by default.
+    force_single
+        Give a label with one cell on a side the only coupling with the marginals asked for, without solving.
     jobs
         Worker processes; the result does not depend on it.
     progress
@@ -75,7 +79,9 @@ def match_labels(
         rows, cols = (m.order[m.labels[m.order] == code] for m in sides)
         if len(rows) or len(cols):
             tasks.append((label, rows, cols))
-    blocks = _run(tasks, names, embedding, weights, solve, jobs=jobs, progress=progress, seed=seed)
+    blocks = _run(
+        tasks, names, embedding, weights, solve, force_single=force_single, jobs=jobs, progress=progress, seed=seed
+    )
     return Matching(names[0], names[1], (len(sides[0]), len(sides[1])), blocks, made_by)
 
 
@@ -86,6 +92,7 @@ def _run(
     weights: list[Array],
     solve: LabelProblem,
     *,
+    force_single: bool,
     jobs: int,
     progress: bool,
     seed: int,
@@ -97,7 +104,7 @@ def _run(
         x = rows[:, None] if embedding is None else embedding[names[0]][rows]
         y = cols[:, None] if embedding is None else embedding[names[1]][cols]
         a, b = weights[0][rows], weights[1][cols]
-        return label, rows, cols, x, y, a, b, solve, names, named_seed(seed, "match", label)
+        return label, rows, cols, x, y, a, b, solve, names, force_single, named_seed(seed, "match", label)
 
     work = (delayed(_solve_label)(*arguments(*task)) for task in tasks)
     done = Parallel(n_jobs=jobs, return_as="generator")(work)
@@ -114,6 +121,7 @@ def _solve_label(
     b: Array,
     solve: LabelProblem,
     names: tuple[str, str],
+    force_single: bool,  # noqa: FBT001
     seed: int,
 ) -> Block:
     from threadpoolctl import threadpool_limits
@@ -122,7 +130,7 @@ def _solve_label(
         if len(cells) == 0:
             return Block(label, rows, cols, None, Status("absent", f"{name} has no cell of this label."))
     a, b = a / a.sum(), b / b.sum()
-    if len(rows) == 1 or len(cols) == 1:
+    if force_single and (len(rows) == 1 or len(cols) == 1):
         one = names[0] if len(rows) == 1 else names[1]
         advice = f"{one} has one cell of this label: every partner is equally likely, whatever was measured."
         return Block(label, rows, cols, Product(a, b), Status("too_small", advice, 0.0))

@@ -10,8 +10,9 @@ import scipy.sparse as sp
 
 from unpaired.data.types import Array, Dataset
 from unpaired.embed.embedding import Embedding, Provenance
+from unpaired.match.block import Status
 from unpaired.match.blocks import match_labels
-from unpaired.match.matching import Matching, Status
+from unpaired.match.matching import Matching
 from unpaired.options import check_choice, check_integer
 
 __all__ = ["match_snn"]

@@ -7,8 +7,9 @@ import scipy.sparse as sp
 
 from unpaired.data.types import Array, Dataset, Pairs, Truth
 from unpaired.embed.embedding import Provenance
+from unpaired.match.block import Product, Status
 from unpaired.match.blocks import match_labels
-from unpaired.match.matching import Matching, Product, Status
+from unpaired.match.matching import Matching
 
 __all__ = ["match_pairs", "match_random", "match_uniform"]
 
@@ -78,6 +79,9 @@ def match_pairs(
 
     def solve(x: Array, y: Array, a: Array, b: Array, seed: int) -> tuple[sp.csr_matrix, Status]:
         own = partner[x[:, 0]][:, None] == y[:, 0]
-        return sp.csr_matrix(own / max(1, own.sum())), Status("ok")
+        if not own.any():
+            return None, Status("absent", "no pair of this label is known.")
+        return sp.csr_matrix(own / own.sum()), Status("ok")
 
-    return match_labels(data, None, solve, Provenance("match_pairs", {}), source=names[0], target=names[1])
+    made_by = Provenance("match_pairs", {})
+    return match_labels(data, None, solve, made_by, source=names[0], target=names[1], force_single=False)

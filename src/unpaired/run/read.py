@@ -15,7 +15,8 @@ from unpaired.data.preprocess import Recipe
 from unpaired.data.types import UNKNOWN, Array, Dataset, Modality, Truth
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import DataError, Problem
-from unpaired.match.matching import Block, Matching, Status
+from unpaired.match.block import Block, Status
+from unpaired.match.matching import Matching
 from unpaired.run.folder import RECORD, sha256
 from unpaired.run.record import FORMAT, FORMAT_VERSION
 

@@ -17,7 +17,8 @@ from unpaired._version import __version__
 from unpaired.data.types import Dataset
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.embed.propensity import Propensity
-from unpaired.match.matching import Block, Matching
+from unpaired.match.block import Block
+from unpaired.match.matching import Matching
 from unpaired.run.folder import sha256
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "make_record", "plain"]
