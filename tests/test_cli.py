@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import unpaired
 from unpaired import cli
 
 
@@ -147,10 +148,20 @@ def test_check_of_good_files_ends_with_zero_and_can_speak_json(files, run_cli):
         (["--preset", "best"], "preset"),
         (["--preset", "published", "--eps", "3"], "leave out"),
         (["--match", "snn", "-k", "0"], "k must"),
+        (["--match", "snn", "--eps", "7"], "eps is not an option"),
+        (["--max-seconds", "0"], "max_seconds"),
+        (["--unbalanced", "0"], "unbalanced"),
         (["--target", "protein", "--source", "rna"], "protein"),
     ],
 )
-def test_a_wrong_option_ends_with_two_and_one_message_and_leaves_nothing(files, tmp_path, run_cli, extra, named):
+def test_a_wrong_option_ends_with_two_before_any_work_and_leaves_nothing(
+    files, tmp_path, run_cli, monkeypatch, extra, named
+):
+    def work(*args):
+        pytest.fail("a classifier was fitted before the options were checked")
+
+    if extra[0] != "--device":  # which devices there are is known when torch is loaded
+        monkeypatch.setattr(unpaired.Propensity, "_fit_one", work)
     fast = [a for a in FAST if not (extra[0] in FAST and a in (extra[0], FAST[FAST.index(extra[0]) + 1]))]
     code, out, err = run_cli("align", *files, *fast, *extra, "--quiet", "--out", tmp_path / "run")
     assert code == 2, err
@@ -191,6 +202,22 @@ def test_every_method_can_be_chosen(files, tmp_path, run_cli, method):
     code, out, err = run_cli("align", *files, *FAST, "--match", method, "--pairing", "hide", "--out", tmp_path / "run")
     assert code == 0, err
     assert "3 ok" in out
+
+
+def test_a_matching_that_cannot_be_scored_is_still_written(tmp_path, run_cli):
+    rng = np.random.default_rng(0)
+    labels = ["s", "t", "u"] * 10
+    for name in "ab":
+        ids = [f"both{i}" if i < 3 else f"{name}{i}" for i in range(30)]
+        table = pd.DataFrame(rng.normal(size=(30, 3)), columns=["x", "y", "z"]).assign(id=ids, label=labels)
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    code, _, err = run_cli(
+        "align", tmp_path / "a.csv", tmp_path / "b.csv", "--pairing", "hide", "--out", tmp_path / "run"
+    )
+    assert code == 0, err
+    assert "two are needed" in err
+    assert "two are needed" in (tmp_path / "run" / "report.html").read_text()
+    assert not (tmp_path / "run" / "scores.json").exists()
 
 
 def test_the_published_recipe_can_be_chosen(files, tmp_path, run_cli):

@@ -26,7 +26,7 @@ app = typer.Typer(
 Files = Annotated[list[str], typer.Argument(help="Files as PATH or NAME=PATH: h5ad, h5mu, zarr, npz, csv, parquet.")]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory made by align.")]
 Label = Annotated[str, typer.Option(help="Column with the label of each sample's experiment.")]
-Batch = Annotated[str | None, typer.Option(help="Column with the batch.")]
+Batch = Annotated[str | None, typer.Option(help="Column with the batch, kept in the results; no method uses it yet.")]
 Layer = Annotated[str | None, typer.Option(help="Layer to read in place of X.")]
 Source = Annotated[str | None, typer.Option(help="Modality to match from; needed when there are more than two.")]
 Target = Annotated[str | None, typer.Option(help="Modality to match to.")]
@@ -72,6 +72,13 @@ _PUBLISHED = {
     "eps": 0.05,
     "cost": "euclidean",
     "max_iter": 1000,
+    "metric": "cosine",
+}
+_TAKEN_BY = {
+    "ot": {"eps", "cost", "unbalanced", "max_iter", "max_seconds", "tol"},
+    "snn": {"k", "metric"},
+    "uniform": set[str](),
+    "random": set[str](),
 }
 
 
@@ -85,6 +92,7 @@ def check(
     target: Target = None,
     recipe: Recipes = None,
     missing: Missing = "median",
+    pairing: Pairing = "none",
     as_json: AsJson = False,
 ) -> None:
     """Say everything that is wrong with the inputs, or worth knowing, at once."""
@@ -93,8 +101,8 @@ def check(
 
     both = [source, target] if source is not None and target is not None else None
     tables = load_tables(files, modalities=both, layer=layer, label=label, batch=batch)
-    policy: Any = missing
-    problems = check_tables(tables, label=label, batch=batch, missing=policy, recipes=_by_name("recipe", recipe))
+    how: dict[str, Any] = {"missing": missing, "pairing": pairing, "recipes": _by_name("recipe", recipe)}
+    problems = check_tables(tables, label=label, batch=batch, **how)
     if as_json:
         typer.echo(json.dumps([vars(p) for p in problems], indent=1))
     for problem in [] if as_json else problems:
@@ -108,6 +116,7 @@ def check(
 
 @app.command()
 def align(
+    ctx: typer.Context,
     files: Files,
     out: Out,
     label: Label = "label",
@@ -150,13 +159,14 @@ def align(
         "eps": _number_or_auto(eps),
         "classifier": _classifiers(classifier),
     }
-    given |= _preset(preset, given)
+    given |= _preset(preset, typed := _typed(ctx))
+    _refuse_unused(method, typed)
     _talk(quiet=quiet)
     result = workflow.align(files, out, workflow.AlignOptions(**given), force=force)
     _show(result, as_json=as_json)
 
 
-_NOT_OPTIONS = {"files", "out", "recipe", "preset", "eps", "classifier", "force", "as_json", "quiet"}
+_NOT_OPTIONS = {"ctx", "files", "out", "recipe", "preset", "eps", "classifier", "force", "as_json", "quiet"}
 
 
 @app.command()
@@ -240,20 +250,30 @@ def _number_or_auto(eps: str) -> Any:
         raise OptionError(msg) from None
 
 
-def _preset(name: str, given: dict[str, Any]) -> dict[str, Any]:
+def _typed(ctx: typer.Context) -> set[str]:
+    """Names of the options that the user gave."""
+    return {n for n in ctx.params if (source := ctx.get_parameter_source(n)) is not None and source.name != "DEFAULT"}
+
+
+def _preset(name: str, typed: set[str]) -> dict[str, Any]:
     """Return what the preset sets; an option of the user's is never rewritten."""
     from unpaired.options import check_choice
-    from unpaired.workflow import AlignOptions
 
     check_choice("preset", name, ("default", "published"))
-    if name == "default":
-        return {}
-    default = AlignOptions()
-    for key, value in _PUBLISHED.items():
-        if given[key] not in (getattr(default, key), value):
-            msg = f"preset 'published' sets {key} to {value!r}; leave out {key} = {given[key]!r}, or the preset."
-            raise OptionError(msg)
-    return _PUBLISHED
+    clash = sorted(typed & set(_PUBLISHED)) if name == "published" else []
+    if clash:
+        msg = f"preset 'published' sets {clash[0]} to {_PUBLISHED[clash[0]]!r}; leave out {clash[0]}, or the preset."
+        raise OptionError(msg)
+    return _PUBLISHED if name == "published" else {}
+
+
+def _refuse_unused(method: str, typed: set[str]) -> None:
+    """Raise if an option was given that the method does not take: it would be ignored in silence."""
+    taken = _TAKEN_BY.get(method, set())
+    unused = sorted(typed & set().union(*_TAKEN_BY.values()) - taken)
+    if method in _TAKEN_BY and unused:
+        msg = f"{unused[0]} is not an option of --match {method}; leave it out."
+        raise OptionError(msg)
 
 
 def _talk(*, quiet: bool) -> None:

@@ -7,22 +7,23 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from unpaired import options
 from unpaired.data.examples import digits
+from unpaired.data.load import split_name
 from unpaired.data.read import read
 from unpaired.data.types import Dataset, Truth
 from unpaired.embed.embedding import Embedding
 from unpaired.embed.propensity import Propensity
-from unpaired.errors import OptionError
+from unpaired.errors import DataError, OptionError
 from unpaired.evaluate.scores import Scores, score
 from unpaired.match.matching import Matching
-from unpaired.match.neighbours import match_snn
+from unpaired.match.neighbours import check_snn_options, match_snn
 from unpaired.match.null import match_random, match_uniform
-from unpaired.match.transport.front import match_ot
+from unpaired.match.transport.front import check_ot_options, match_ot
 from unpaired.report.page import write_report
 from unpaired.run.folder import check_target, new_folder
 from unpaired.run.write import KEEP, fill_run
@@ -127,7 +128,7 @@ def align(files: list[str], out: str | Path, chosen: AlignOptions, *, force: boo
     clock: dict[str, float] = {}
     with _step(clock, "reading"):
         data, truth = _read(files, chosen)
-    paths = [Path(f.partition("=")[2] if "=" in f and not Path(f).exists() else f) for f in files]
+    paths = [split_name(f)[1] for f in files]
     return _run(data, truth, out, chosen, clock, inputs=paths, force=force)
 
 
@@ -142,13 +143,23 @@ def demo(out: str | Path, chosen: AlignOptions, *, force: bool = False) -> Align
 
 
 def _check(chosen: AlignOptions) -> None:
-    """Check what no later step would check before the long work."""
+    """Check every option that can be wrong whatever the data are, before the long work."""
     options.check_choice("method", chosen.method, METHODS)
     options.check_choice("pairing", chosen.pairing, ("none", "hide"))
-    options.check_seed(chosen.seed)
-    options.check_integer("repeats", chosen.repeats, low=1)
-    if chosen.method == "ot" and chosen.eps == "auto" and (chosen.repeats == 1 or chosen.cost != "sqeuclidean"):
-        msg = "eps 'auto' needs two or more repeats and cost 'sqeuclidean'; give eps a number (published: 0.05)."
+    _propensity(chosen).check_options()
+    check_snn_options(k=chosen.k, metric=chosen.metric)
+    if chosen.method != "ot":
+        return
+    check_ot_options(
+        eps=chosen.eps,
+        cost=chosen.cost,
+        unbalanced=chosen.unbalanced,
+        max_iter=chosen.max_iter,
+        max_seconds=chosen.max_seconds,
+        tol=chosen.tol,
+    )
+    if chosen.eps == "auto" and chosen.repeats == 1:
+        msg = "eps 'auto' needs two or more repeats; raise repeats, or give eps a number (published: 0.05)."
         raise OptionError(msg)
 
 
@@ -193,7 +204,7 @@ def _run(
     scores = None
     if truth is not None:
         with _step(clock, "scoring"):
-            scores = score(matching.sparsify(KEEP), truth, data, seed=chosen.seed)  # of what is written
+            data, scores = _score(data, truth, matching.sparsify(KEEP), chosen.seed)  # of what is written
     with _step(clock, "writing"), new_folder(Path(out), force=force) as work:
         fill_run(
             work,
@@ -209,6 +220,16 @@ def _run(
         )
         write_report(work)
     return AlignResult(Path(out), matching, scores)
+
+
+def _score(data: Dataset, truth: Truth, matching: Matching, seed: int) -> tuple[Dataset, Scores | None]:
+    """Return the scores, or the data with a warning: a matching that cannot be scored is still a result."""
+    try:
+        return data, score(matching, truth, data, seed=seed)
+    except DataError as error:
+        note = f"warning: {error.problems[0].what}"
+        _log.warning("%s", note)
+        return replace(data, notes=(*data.notes, note)), None
 
 
 def _propensity(chosen: AlignOptions) -> Propensity:

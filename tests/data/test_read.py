@@ -10,7 +10,6 @@ import pytest
 import scipy.sparse as sp
 
 from unpaired.data.detect import detect_kind
-from unpaired.data.load import load_tables
 from unpaired.data.read import read, read_h5ad, read_h5mu, read_npz, read_table
 from unpaired.errors import DataError, OptionError
 
@@ -181,9 +180,6 @@ def test_a_name_can_be_given_and_must_be_unique(tmp_path, h5ad):
     assert str(copy) in str(caught.value)
     check_same(read(f"rna={copy}", h5ad[1], label="label")[0])
     check_same(read(f"rna={copy}", f"adt={h5ad[1]}", label="label")[0])
-    assert [t.name for t in load_tables([copy, h5ad[1]], names=["x", "y"])] == ["x", "y"]
-    with pytest.raises(OptionError, match="one name for each of the 2 files; got 1"):
-        load_tables([copy, h5ad[1]], names=["x"])
 
 
 def test_a_path_with_an_equals_sign(h5ad):

@@ -143,6 +143,57 @@ def test_the_same_generator_gives_the_same_splits():
         assert np.array_equal(a.held_out, b.held_out)
 
 
+def test_equal_readings_go_to_the_same_fold():
+    y = np.repeat([0, 1], [30, 20])
+    keys = np.random.default_rng(0).integers(8, size=50) + 100 * y
+    fold = deal_folds(y, 3, np.random.default_rng(1), keys)
+    assert all(len(set(fold[keys == key])) == 1 for key in keys)
+    assert all(len(np.unique(fold[y == t])) == 3 for t in (0, 1))
+
+
+def test_equal_readings_with_different_labels_go_to_the_same_fold():
+    y = np.arange(40) % 2
+    keys = np.arange(40) // 2
+    fold = deal_folds(y, 3, np.random.default_rng(1), keys)
+    assert np.array_equal(fold[::2], fold[1::2])
+
+
+def test_a_cell_without_a_label_shares_the_fold_of_the_cell_that_reads_the_same():
+    y = np.r_[np.repeat([0, 1], 10), -1, -1]
+    fold = deal_folds(y, 3, np.random.default_rng(1), np.r_[np.arange(20), 3, 99])
+    assert fold[20] == fold[3]
+    assert fold[21] == -1
+    assert (fold[:20] >= 0).all()
+
+
+def test_a_fold_that_a_small_data_set_leaves_empty_is_no_error():
+    y = np.repeat([0, 1], 2)
+    splits = splits_of(y, folds=5, repeats=4)
+    assert any(len(s.judge) == 0 for s in splits)
+    assert all(np.array_equal(np.unique(y[s.learn]), [0, 1]) for s in splits)
+
+
+def test_a_model_is_judged_on_the_labelled_cells_it_holds_out_and_learns_from_the_others():
+    y = codes()
+    for split in splits_of(y):
+        assert np.array_equal(np.sort(split.judge), np.flatnonzero(split.held_out & (y >= 0)))
+        assert np.array_equal(np.sort(split.learn), np.flatnonzero(~split.held_out))
+
+
+def test_with_one_fold_a_model_is_judged_on_the_cells_set_aside_and_learns_from_the_others():
+    y = codes()
+    (split,) = splits_of(y, folds=1, repeats=1, valid=0.2)
+    assert np.array_equal(np.sort(split.judge), np.sort(split.valid))
+    assert np.array_equal(np.sort(split.learn), np.sort(split.train))
+
+
+def test_with_one_fold_there_is_always_something_to_learn_from():
+    y = np.repeat(np.arange(3), 2)
+    for seed in range(20):
+        (split,) = splits_of(y, folds=1, repeats=1, valid=0.2, seed=seed)
+        assert np.array_equal(np.unique(y[split.learn]), np.arange(3))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     sizes=st.lists(st.integers(2, 12), min_size=1, max_size=6),

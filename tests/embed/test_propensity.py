@@ -60,7 +60,7 @@ def test_coordinates_are_the_calibrated_logits_less_log_frequencies_less_their_m
 
 
 def test_the_temperature_is_learned_and_applied(toy):
-    data, _ = toy(40, spread=0.7, features=30, noise=2.0)
+    data, _ = toy((50, 25, 40), spread=0.7, features=30, noise=2.0)
     model = Propensity(**FAST).fit(data)
     raw = Propensity(**FAST, calibrate=False).fit(data)
     for name in data:
@@ -69,8 +69,17 @@ def test_the_temperature_is_learned_and_applied(toy):
         assert raw.fits_[name].quality.temperature == 1
         prior = centred(raw.fits_[name].log_prior)
         np.testing.assert_allclose(
-            model.transform(data)[name] + prior, (raw.transform(data)[name] + prior) / temperature, atol=1e-9
+            model.transform(data)[name] + prior, centred(raw.transform(data)[name]) / temperature, atol=1e-9
         )
+
+
+def test_without_calibration_the_space_is_the_raw_logits(toy):
+    data, _ = toy((15, 25, 20), spread=1.0)
+    model = Propensity(**FAST, calibrate=False).fit(data)
+    space = model.transform(data)
+    for name, fit in model.fits_.items():
+        np.testing.assert_allclose(space[name], fit.logits.mean(axis=0), atol=1e-12)
+        np.testing.assert_allclose(space.noise[name], fit.logits.var(axis=0, ddof=1).mean(axis=1))
 
 
 def test_the_quality_is_that_of_the_out_of_fold_logits(fitted):
@@ -180,6 +189,43 @@ def test_labels_of_two_cells_are_enough(toy):
     data, _ = toy(2)
     space = Propensity(folds=5, repeats=2).fit(data).transform(data)
     assert all(np.isfinite(space[n]).all() for n in data)
+
+
+def test_with_one_fold_labels_too_small_to_keep_a_cell_aside_are_said_and_not_guessed_at(toy):
+    data, _ = toy(2)
+    refused = []
+    for seed in range(8):
+        model = Propensity(classifier="logistic", folds=1, repeats=1, seed=seed)
+        try:
+            space = model.fit(data).transform(data)
+        except OptionError as error:
+            refused.append(str(error))
+        else:
+            assert all(np.isfinite(space[n]).all() for n in data)
+    assert 0 < len(refused) < 8
+    assert all("folds=1" in sentence for sentence in refused)
+
+
+def test_a_label_whose_cells_all_read_the_same_does_not_stop_the_others(toy):
+    data, _ = toy((12, 12, 4))
+    X = data["rna"].X.copy()
+    own = np.flatnonzero(data["rna"].labels == 2)
+    X[own] = X[own[0]]
+    twins = replace(data, modalities={**data.modalities, "rna": replace(data["rna"], X=X)})
+    model = Propensity(**FAST).fit(twins)
+    space = model.transform(twins)
+    assert model.classes_ == ("a", "b")
+    assert all(np.isfinite(space[n]).all() for n in data)
+
+
+def test_a_label_whose_cells_read_like_those_of_another_does_not_stop_the_fit(toy):
+    data, _ = toy((12, 12, 2))
+    X, labels = data["rna"].X.copy(), data["rna"].labels
+    X[labels == 2] = X[labels == 0][:2]
+    twins = replace(data, modalities={**data.modalities, "rna": replace(data["rna"], X=X)})
+    for seed in range(4):  # both twins may be dealt to one fold, whose model then knows nothing of their label
+        space = Propensity(folds=2, repeats=1, seed=seed).fit(twins).transform(twins)
+        assert np.isfinite(space["rna"]).all()
 
 
 def test_three_modalities_share_one_space(toy):
@@ -328,6 +374,11 @@ def test_a_classifier_for_a_modality_that_is_not_there_is_refused(toy):
         Propensity(classifier={"protein": "mlp"}).fit(toy(4)[0])
 
 
+def test_a_perceptron_for_images_is_refused():
+    with pytest.raises(OptionError, match="mlp"):
+        Propensity(classifier="mlp", epochs=1, folds=2, repeats=1).fit(small_images(n=3))
+
+
 def test_a_convolutional_net_for_a_table_is_refused(toy):
     with pytest.raises(OptionError, match="conv"):
         Propensity(classifier="conv", epochs=1, folds=2, repeats=1).fit(toy(4)[0])
@@ -364,7 +415,17 @@ def test_small_images_get_a_convolutional_net_that_learns():
     assert model.transform(data)["left"].shape == (24, 2)
 
 
+def test_images_can_be_told_by_logistic_regression_too():
+    model = Propensity(classifier="logistic", **FAST).fit(small_images())
+    assert all(q.accuracy > 0.9 for q in model.validation_.values())
+
+
 # ------------------------------------------------------------------ the published recipe
+
+
+def test_the_published_recipe_for_images_is_the_convolutional_encoder():
+    model = Propensity.published(epochs=1, device="cpu").fit(small_images(n=6))
+    assert [k.shape[1] for k in model.fits_["left"].models.net.kernels] == [32, 64, 128, 256, 512]
 
 
 @pytest.fixture(scope="module")

@@ -140,6 +140,16 @@ def test_a_reading_that_occurs_twice_is_not_scored_by_a_model_that_has_learned_i
     assert all(q.accuracy < 0.7 for q in model.validation_.values())
 
 
+def test_a_cell_without_a_label_is_not_scored_by_a_model_that_has_learned_its_reading():
+    data = memorable(n=30, classes=2)
+    made = {}
+    for name, m in data.modalities.items():
+        made[name] = modality(name, np.vstack([m.X, m.X[:20]]), np.r_[m.labels, np.full(20, -1)])
+    model = Propensity(folds=3, repeats=2).fit(Dataset(made, data.classes))
+    for fit in model.fits_.values():
+        np.testing.assert_allclose(fit.logits[:, 30:], fit.logits[:, :20], atol=1e-9)
+
+
 @pytest.mark.parametrize("repeats", [1, 2])
 @pytest.mark.parametrize("classifier", ["logistic", "mlp"])
 def test_with_one_fold_the_quality_is_judged_on_cells_that_no_model_has_learned(classifier, repeats):

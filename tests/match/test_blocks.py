@@ -108,6 +108,14 @@ def test_the_solver_gets_the_coordinates_of_the_blocks_own_cells(problem):
         assert np.array_equal(y, space["right"][block.cols])
 
 
+@pytest.mark.parametrize("match", [lambda d, s: match_ot(d, s, eps=1.0), match_snn], ids=["ot", "snn"])
+def test_the_space_of_other_cells_is_refused(problem, match):
+    data, space = problem()
+    arrays = {**space.arrays, "right": space["right"][:-1]}
+    with pytest.raises(OptionError, match="the embedding has 10 cells of 'right' and the data have 11"):
+        match(data, replace(space, arrays=arrays))
+
+
 def test_labels_come_in_the_order_of_the_classes(problem):
     data, space = problem({"left": (3, 3, 3), "right": (3, 3, 3)})
     assert [b.label for b in match_ot(data, space, eps=1.0).blocks] == list(data.classes)

@@ -115,6 +115,14 @@ def test_a_whole_number_as_fill_does_not_round_the_values(as_csr):
     assert out.tolist() == [[0.75], [0.0]]
 
 
+@pytest.mark.parametrize("shape", [(10, 2), (14, 2), (13,), (13, 2, 1)], ids=str)
+def test_values_that_are_not_one_row_a_cell_are_refused(shape):
+    matching = make(spare=2)
+    assert matching.shape == (12, 13)
+    with pytest.raises(OptionError, match="values must be 13 rows"):
+        matching.pull(np.zeros(shape))
+
+
 def test_a_constant_is_pulled_as_it_is():
     matching = make("mixed", spare=0)
     np.testing.assert_allclose(matching.pull(np.full((matching.shape[1], 2), 4.2)), 4.2)
@@ -210,13 +218,17 @@ def test_every_row_keeps_the_asked_mass_and_no_entry_more_than_needed(kind, keep
     matching = make(kind, sizes=((9, 12), (5, 3)))
     thin = matching.sparsify(keep)
     before, after = full(matching), full(thin)
-    for whole, kept in zip(before, after, strict=True):
-        some = kept > 0
-        np.testing.assert_allclose(kept[some], whole[some], rtol=1e-6)
+    best = np.zeros(before.shape, dtype=bool)  # the largest of a column stays whatever its row needs
+    best[before.argmax(axis=0), np.arange(before.shape[1])] = True
+    for whole, kept, extra in zip(before, after, best & (before > 0), strict=True):
+        np.testing.assert_allclose(kept[kept > 0], whole[kept > 0], rtol=1e-6)
+        assert (kept[extra] > 0).all()
+        some = (kept > 0) & ~extra
         assert kept.sum() >= keep * whole.sum() * (1 - 1e-6)
         if some.any():
-            assert whole[~some].max(initial=0) <= kept[some].min() * (1 + 1e-6)  # the largest stay
-            assert kept.sum() - kept[some].min() < keep * whole.sum()  # and without the least it is not enough
+            least = kept[some].min()
+            assert whole[kept == 0].max(initial=0) <= least * (1 + 1e-6)  # the largest stay
+            assert whole[whole > least].sum() < keep * whole.sum()  # and without the least it is not enough
     assert all(sp.issparse(b.weights) for b in thin.blocks)
 
 
@@ -230,6 +242,20 @@ def test_mass_that_is_tiny_is_not_lost():
     block = Block("a", np.arange(2), np.arange(2), w, Status("ok"))
     thin = Matching("left", "right", (2, 2), (block,), MADE).sparsify(1.0)
     np.testing.assert_allclose(thin.pull(np.array([[0.0], [4.0]])), [[3.0], [2.0]])
+
+
+def test_no_cell_loses_all_its_partners(full):
+    matching = make("product", sizes=((40, 35),), spare=0)
+    whole, thin = full(matching), full(matching.sparsify(0.5))
+    for axis in (0, 1):
+        assert np.array_equal(thin.sum(axis=axis) > 0, whole.sum(axis=axis) > 0)
+    assert ((thin == 0) & (whole > 0)).any()
+
+
+def test_thinning_twice_is_thinning_once(full):
+    thin = make("dense", sizes=((9, 12),)).sparsify(0.9)
+    assert np.array_equal(full(thin.sparsify(0.9)), full(thin))
+    assert thin.blocks[0].status.used["row_mass_kept"] == 0.9
 
 
 def test_a_coupling_that_is_already_sparse_is_thinned_too():

@@ -78,8 +78,8 @@ def test_random_is_decided_by_the_seed(problem, full):
 
 def test_random_matches_every_pair_of_cells_equally_often(problem, full):
     data, _ = problem({"left": (4,), "right": (4,)})
-    mean = sum(full(match_random(data, seed=s)) > 0 for s in range(200)) / 200
-    np.testing.assert_allclose(mean, 0.25, atol=0.12)
+    mean = sum(full(match_random(data, seed=s)) > 0 for s in range(100)) / 100
+    np.testing.assert_allclose(mean, 0.25, atol=0.17)
 
 
 def test_random_draws_anew_for_every_label():
@@ -137,6 +137,7 @@ def test_a_cell_whose_partner_was_not_measured_has_none(toy):
     known = np.isin(truth.units["rna"], truth.units["image"])
     assert np.array_equal(partner[:, 0] >= 0, known)
     assert np.array_equal(probability[:, 0], known.astype(float))
+    assert [b.dense().sum() for b in matching.blocks] == pytest.approx([1, 1, 1])
 
 
 def test_a_cell_whose_partner_has_another_label_has_none(toy):

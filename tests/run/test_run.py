@@ -15,6 +15,8 @@ from unpaired.errors import DataError, OutputError
 from unpaired.run.folder import check_target, new_folder, sha256, write_json, write_text
 from unpaired.run.read import read_record, read_truth
 
+OLD = '{"format": "unpaired-run", "outputs": {}}'
+
 
 @pytest.fixture(scope="module")
 def job():
@@ -165,12 +167,41 @@ def test_a_folder_of_the_users_is_never_replaced_even_when_forced(tmp_path):
     (mine / "chapter.txt").write_text("x")
     with pytest.raises(OutputError, match="not a run"):
         check_target(mine, force=True)
+    (mine / "run.json").write_text('{"scripts": 1}')
+    with pytest.raises(OutputError, match="not a run"):
+        check_target(mine, force=True)
     link = tmp_path / "link"
     link.symlink_to(mine)
     with pytest.raises(OutputError, match="not a folder"):
         check_target(link, force=True)
     with pytest.raises(OutputError, match="not a folder"):
         check_target(mine / "chapter.txt", force=True)
+
+
+def test_a_run_that_holds_something_of_the_users_is_not_replaced(job, run):
+    data, _, _, space, matching = job
+    (run / "notes.md").write_text("x")
+    with pytest.raises(OutputError, match=r"notes\.md"):
+        up.write_run(run, data, space, matching, force=True)
+    assert (run / "notes.md").read_text() == "x"
+
+
+def test_the_umask_is_kept(job, tmp_path):
+    data, _, _, space, matching = job
+    before = os.umask(0o077)
+    try:
+        run = up.write_run(tmp_path / "run", data, space, matching)
+    finally:
+        os.umask(before)
+    assert run.stat().st_mode & 0o777 == 0o700
+    assert {p.stat().st_mode & 0o777 for p in run.iterdir()} == {0o600}
+
+
+def test_a_missing_input_has_no_hash(job, tmp_path):
+    data, _, _, space, matching = job
+    with pytest.raises(OutputError, match="does not exist"):
+        up.write_run(tmp_path / "run", data, space, matching, inputs=[tmp_path / "none.h5ad"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_parent_is_named(tmp_path):
@@ -189,7 +220,7 @@ def test_a_failure_while_writing_leaves_nothing_new_and_loses_nothing_old(tmp_pa
     out = tmp_path / "run"
     if existing:
         out.mkdir()
-        (out / "run.json").write_text("{}")
+        (out / "run.json").write_text(OLD)
 
     def fail():
         with new_folder(out, force=True) as work:
@@ -200,7 +231,7 @@ def test_a_failure_while_writing_leaves_nothing_new_and_loses_nothing_old(tmp_pa
         fail()
     assert [p.name for p in tmp_path.iterdir()] == (["run"] if existing else [])
     if existing:
-        assert (out / "run.json").read_text() == "{}"
+        assert (out / "run.json").read_text() == OLD
 
 
 def test_a_full_disk_leaves_nothing(job, tmp_path, monkeypatch):

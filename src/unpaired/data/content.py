@@ -13,21 +13,26 @@ __all__ = ["row_keys"]
 
 
 def row_keys(X: Any, *, salt: str) -> NDArray[np.uint64]:
-    """Return ``(n,)`` uint64 content hashes of the rows of ``X`` (dense, CSR or images), salted by ``salt``."""
+    """Return ``(n,)`` uint64 content hashes of the rows of ``X`` (dense, CSR or images), salted by ``salt``.
+
+    What is hashed are the places and the float32 values that are not zero, so that it does not matter how the readings
+    are stored.
+    """
+    sparse = sp.issparse(X)
+    rows: Any = X.tocsr() if sparse else np.asarray(X, dtype=np.float32).reshape(X.shape[0], -1)
     start = blake2b(salt.encode(), digest_size=8)
     keys = np.empty(X.shape[0], dtype=np.uint64)
-    if sp.issparse(X):
-        rows = X.tocsr(copy=False)
-        for i in range(rows.shape[0]):
+    for i in range(len(keys)):
+        if sparse:
             part = slice(rows.indptr[i], rows.indptr[i + 1])
-            h = start.copy()
-            h.update(rows.indices[part].astype(np.int64).tobytes())
-            h.update(rows.data[part].astype(np.float32).tobytes())
-            keys[i] = int.from_bytes(h.digest(), "little")
-        return keys
-    dense = np.ascontiguousarray(X, dtype=np.float32).reshape(X.shape[0], -1)
-    for i, row in enumerate(dense):
-        h = start.copy()
-        h.update(row.tobytes())
-        keys[i] = int.from_bytes(h.digest(), "little")
+            places, values = rows.indices[part], rows.data[part].astype(np.float32)
+            order = np.argsort(places[values != 0], kind="stable")
+            places, values = places[values != 0][order], values[values != 0][order]
+        else:
+            places = np.flatnonzero(rows[i])
+            values = rows[i][places]
+        digest = start.copy()
+        digest.update(places.astype(np.int64).tobytes())
+        digest.update(values.tobytes())
+        keys[i] = int.from_bytes(digest.digest(), "little")
     return keys

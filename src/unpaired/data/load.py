@@ -13,7 +13,7 @@ from unpaired.data.load_table import load_csv, load_parquet
 from unpaired.data.tables import Table, choose_names
 from unpaired.errors import DataError, OptionError, Problem
 
-__all__ = ["load_tables", "require_kinds"]
+__all__ = ["load_tables", "require_kinds", "split_name"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ class _Source:
 def load_tables(
     files: Sequence[str | Path],
     *,
-    names: Sequence[str] | None = None,
     modalities: Sequence[str] | None = None,
     layer: str | None = None,
     label: str | None = None,
@@ -46,8 +45,6 @@ def load_tables(
     ----------
     files
         Paths, or ``"NAME=PATH"`` to name a modality; without a name it is called after its file.
-    names
-        One name for each file, as another way to name them.
     modalities
         Names of the modalities to take from the files; all by default.
     layer
@@ -63,7 +60,7 @@ def load_tables(
         If two modalities have the same name, or one that is asked for does not exist.
     """
     problems: list[Problem] = []
-    sources = _sources(_entries(files, names), problems)
+    sources = _sources(_entries(files), problems)
     if not problems:  # a name may be missing only because its file cannot be read
         _check_layer(sources, layer)
         sources = _chosen(sources, modalities)
@@ -96,7 +93,7 @@ def require_kinds(files: Sequence[str | Path], allowed: tuple[Kind, ...]) -> Non
     """
     front = {"h5ad": "read_h5ad", "h5mu": "read_h5mu", "npz": "read_npz", "csv": "read_table", "parquet": "read_table"}
     problems = []
-    for source in _sources(_entries(files, None), []):
+    for source in _sources(_entries(files), []):
         if source.kind not in allowed:
             what = f"is a file of kind {source.kind}, not {' or '.join(allowed)}."
             use = f"Use {front[source.kind]} or read." if source.kind in front else "Use read."
@@ -105,24 +102,18 @@ def require_kinds(files: Sequence[str | Path], allowed: tuple[Kind, ...]) -> Non
         raise DataError(problems)
 
 
-def _entries(files: Sequence[str | Path], names: Sequence[str] | None) -> list[tuple[str | None, Path]]:
+def _entries(files: Sequence[str | Path]) -> list[tuple[str | None, Path]]:
     """Return the given name (or ``None``) and the path of every file."""
     if isinstance(files, str | Path):
         files = [files]
     if not files:
         msg = "files must name at least one file; got none."
         raise OptionError(msg)
-    entries = [_entry(f) for f in files]
-    if names is None:
-        return entries
-    if len(names) != len(entries):
-        msg = f"names must hold one name for each of the {len(entries)} files; got {len(names)}."
-        raise OptionError(msg)
-    return [(name, path) for name, (_, path) in zip(names, entries, strict=True)]
+    return [split_name(f) for f in files]
 
 
-def _entry(entry: str | Path) -> tuple[str | None, Path]:
-    # A file whose own name has an equals sign is taken as it is.
+def split_name(entry: str | Path) -> tuple[str | None, Path]:
+    """Return name and path of ``"NAME=PATH"``, the name ``None`` for a path alone, even one with an equals sign."""
     if isinstance(entry, Path) or "=" not in entry or Path(entry).exists():
         return None, Path(entry)
     name, _, path = entry.partition("=")

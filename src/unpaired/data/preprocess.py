@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from unpaired.data.recipes import STEPS, fill_missing
 from unpaired.data.types import Array, Dataset, Modality
-from unpaired.errors import OptionError
+from unpaired.errors import DataError, OptionError, Problem
 from unpaired.options import check_choice, check_integer
 
 __all__ = ["RECIPES", "Recipe", "choose", "fit_recipe", "parse_recipe", "prepare"]
@@ -46,7 +46,13 @@ class Recipe:
     def transform(self, X: Any) -> Array:
         """Return the float32 features of readings ``X``: ``(n, d)``, or ``(n, C, H, W)`` for images."""
         filled = fill_missing(X, self.arrays["median"]) if "median" in self.arrays else X
-        return np.ascontiguousarray(STEPS[self.name].apply(filled, dict(self.arrays)), dtype=np.float32)
+        features = np.ascontiguousarray(STEPS[self.name].apply(filled, dict(self.arrays)), dtype=np.float32)
+        bad = np.flatnonzero(~np.isfinite(features.reshape(len(features), -1)).all(axis=1))
+        if len(bad):
+            what = f"{len(bad)} cells have readings that are missing or infinite, the first in row {bad[0]}."
+            fix = "Remove them; only a recipe that was fitted on missing values fills them."
+            raise DataError([Problem("error", "memory", what, fix)])
+        return features
 
 
 RECIPES: tuple[str, ...] = tuple(STEPS)
@@ -161,6 +167,8 @@ def fit_recipe(spec: str, X: Any, *, reason: str = "asked for", missing: bool = 
     ------
     OptionError
         If the recipe or an option is unknown, or it does not fit the shape of the readings.
+    DataError
+        If a feature has no value to fill by.
     """
     name, given = parse_recipe(spec)
     if (name == "image") != (np.ndim(X) == 4) and name != "none":
@@ -168,9 +176,17 @@ def fit_recipe(spec: str, X: Any, *, reason: str = "asked for", missing: bool = 
         raise OptionError(msg)
     options = {**STEPS[name].options, **given}
     for key, value in options.items():
-        check_integer(f"{key} of recipe {name!r}", value, low=0)
+        # hvg=0 and scale's pcs=0 mean "all"; a decomposition needs one component.
+        check_integer(f"{key} of recipe {name!r}", value, low=0 if STEPS[name].options[key] == 0 else 1)
+    if name in {"counts", "peaks"} and min(X.shape) < 3:
+        msg = f"recipe {name!r} needs three cells and three features or more; got {X.shape[0]} x {X.shape[1]}."
+        raise OptionError(msg)
     arrays: dict[str, Array] = {}
     if missing:
+        empty = np.flatnonzero(np.isnan(X).all(axis=0))
+        if len(empty):
+            what = f"{len(empty)} features have no value in any training cell, the first is column {empty[0]}."
+            raise DataError([Problem("error", "memory", what, "Remove them.")])
         arrays["median"] = np.nanmedian(np.asarray(X, dtype=np.float64), axis=0).astype(np.float32)
         X = fill_missing(X, arrays["median"])
     arrays.update(STEPS[name].fit(X, seed=seed, **options))

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from unpaired.data.build import build_dataset
-from unpaired.data.detect import detect_kind
 from unpaired.data.load import load_tables, require_kinds
 from unpaired.data.types import Dataset, Truth
 
-__all__ = ["detect_kind", "load_tables", "read", "read_h5ad", "read_h5mu", "read_npz", "read_table"]
+__all__ = ["read", "read_h5ad", "read_h5mu", "read_npz", "read_table"]
 
 Pairing = Literal["none", "use", "hide"]
 Missing = Literal["median", "error"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["CLASSIFIERS", "Linear", "Network", "choose_classifier", "fit_logistic", "fit_network"]
 
 CLASSIFIERS = ("logistic", "mlp", "conv", "published")
-"""Multinomial logistic regression, a small perceptron, a convolutional net, the published perceptron."""
+"""Multinomial logistic regression, a small perceptron, a convolutional net, the published networks."""
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 """Where networks can run."""
@@ -165,12 +165,12 @@ _LAYOUTS: Mapping[str, tuple[int, str]] = {
 }
 
 
-def _settings(kind: str, epochs: int | None) -> TrainingSettings:
+def _settings(kind: str, epochs: int | None, *, images: bool) -> TrainingSettings:
     from unpaired.embed.training import TrainingSettings
 
     if kind == "published":
-        return TrainingSettings(epochs or 250, 256, 1e-4, 1e-4, "adam", patience=10**6)
-    if kind == "conv":
+        return TrainingSettings(epochs or (100 if images else 250), 256, 1e-4, 1e-4, "adam", patience=10**6)
+    if images:
         return TrainingSettings(epochs or 100, 128, 1e-3, 1e-4, "adamw", patience=10)
     return TrainingSettings(epochs or 60, 128, 3e-3, 1e-2, "adamw", patience=10)
 
@@ -211,13 +211,12 @@ def fit_network(
 
     generator = torch.Generator().manual_seed(named_seed(seed, "weights"))
     net: torch.nn.Module
-    if kind == "conv":
+    images = x.ndim == 4
+    if images:
         net = ConvNet(members=len(splits), shape=x.shape[1:], n_out=classes, generator=generator)
     else:
         hidden, layout = _LAYOUTS[kind]
-        n_in = int(np.prod(x.shape[1:]))
-        x = x.reshape(len(x), n_in)
-        shape = {"n_in": n_in, "n_out": classes, "hidden": hidden}
+        shape = {"n_in": x.shape[1], "n_out": classes, "hidden": hidden}
         net = MLP(members=len(splits), layout=layout, dropout=_DROPOUT, generator=generator, **shape)
     history = train(
         net,
@@ -225,7 +224,7 @@ def fit_network(
         y,
         rows=[s.train for s in splits],
         valid=[s.valid for s in splits],
-        settings=_settings(kind, epochs),
+        settings=_settings(kind, epochs, images=images),
         device=device,
         seed=named_seed(seed, "order"),
         progress=progress,

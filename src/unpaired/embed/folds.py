@@ -59,7 +59,7 @@ def deal_folds(y: Array, folds: int, rng: np.random.Generator, keys: Array | Non
     ``(n,)`` fold of every cell.
     """
     known = np.flatnonzero(y >= 0)
-    _, first, group = np.unique(known if keys is None else keys[known], return_index=True, return_inverse=True)
+    readings, first, group = np.unique(known if keys is None else keys[known], return_index=True, return_inverse=True)
     of_group = np.empty(len(first), dtype=np.int64)
     label = y[known[first]]
     for t in np.unique(label):
@@ -67,6 +67,11 @@ def deal_folds(y: Array, folds: int, rng: np.random.Generator, keys: Array | Non
         of_group[groups] = (np.arange(len(groups)) + rng.integers(folds)) % folds
     fold = np.full(len(y), -1)
     fold[known] = of_group[group]
+    if keys is not None:
+        # A twin without a label shares the fold, so that the models that learned the reading do not score it either.
+        place = np.searchsorted(readings, keys).clip(max=len(readings) - 1)
+        twin = readings[place] == keys
+        fold[twin] = of_group[place[twin]]
     return fold
 
 
@@ -111,6 +116,6 @@ def make_splits(
             rows = known[fold[known] != k] if folds > 1 else known
             train, aside = _set_aside(rows, y, valid, rng)
             held_out = (fold == k) | (fold < 0) if folds > 1 else np.ones(len(y), dtype=bool)
-            judge = known[held_out[known]] if folds > 1 else aside
+            judge = known[held_out[known]] if folds > 1 else np.setdiff1d(aside, train)
             splits.append(Split(train=train, valid=aside, repeat=repeat, held_out=held_out, judge=judge))
     return splits

@@ -169,7 +169,8 @@ class Propensity:
         DataError
             If fewer than two labels have two or more cells in every modality.
         """
-        kinds = self._check(data)
+        self.check_options()
+        kinds = self._kinds(data)
         self.classes_, self.notes_ = trained_labels(data, folds=self.folds)
         self.fits_ = {n: self._fit_one(m, data.classes, kinds.get(n, "auto")) for n, m in data.modalities.items()}
         return self
@@ -229,7 +230,11 @@ class Propensity:
             "seed": self.seed,
         }
 
-    def _check(self, data: Dataset) -> dict[str, str]:
+    def check_options(self) -> None:
+        """Raise :class:`~unpaired.errors.OptionError` if an option has a value that is never allowed.
+
+        ``fit`` does so too; this is for those who want to know before they read the data.
+        """
         options.check_integer("folds", self.folds, low=1)
         options.check_integer("repeats", self.repeats, low=1)
         options.check_integer("jobs", self.jobs, low=1)
@@ -238,12 +243,16 @@ class Propensity:
         if self.epochs is not None:
             options.check_integer("epochs", self.epochs, low=1)
         chosen = self.classifier
+        for kind in chosen.values() if isinstance(chosen, Mapping) else [chosen]:
+            options.check_choice("classifier", kind, (*CLASSIFIERS, "auto"))
+
+    def _kinds(self, data: Dataset) -> dict[str, str]:
+        chosen = self.classifier
         kinds = dict(chosen) if isinstance(chosen, Mapping) else dict.fromkeys(data, chosen)
         for name, kind in kinds.items():
-            modality = data[name]
-            options.check_choice("classifier", kind, (*CLASSIFIERS, "auto"))
-            if kind == "conv" and modality.X.ndim != 4:
-                msg = f"classifier 'conv' is for images (n, C, H, W); modality {name!r} is a table."
+            images = data[name].X.ndim == 4
+            if (kind == "conv" and not images) or (kind == "mlp" and images):
+                msg = f"classifier {kind!r} does not fit modality {name!r}: conv is for images, mlp for tables."
                 raise OptionError(msg)
         return kinds
 
@@ -267,6 +276,9 @@ class Propensity:
             rng=named_rng(self.seed, modality.name, "folds"),
             keys=modality.keys[order],
         )
+        if len(splits[0].judge) == 0:
+            msg = f"folds=1 judges by a fifth of every label's cells, and {modality.name!r} has too few; use two folds."
+            raise OptionError(msg)
         n_classes = len(self.classes_)
         models: Linear | Network
         if chosen == "logistic":

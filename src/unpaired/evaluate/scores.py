@@ -177,6 +177,10 @@ def score(matching: Matching, truth: Truth, data: Dataset, *, seed: int = 0) -> 
     if matching.shape != (len(data[names[0]]), len(data[names[1]])):
         msg = f"the matching is of {matching.shape} cells and the data have {tuple(len(data[n]) for n in names)}."
         raise OptionError(msg)
+    known = tuple(len(truth.units[n]) for n in names)
+    if known != matching.shape:
+        msg = f"the truth is of {known} cells and the matching of {matching.shape}."
+        raise OptionError(msg)
     partner = truth.partners(*names)
     by_label, left_out, sums = _score_blocks(matching, truth, data, partner, seed)
     pairs_total = int((partner >= 0).sum())

@@ -163,17 +163,26 @@ class Block:
         return self.dot(values) / np.where(total > 0, total, 1.0)[:, None]
 
     def sparsify(self, keep: float) -> Block:
-        """Return the block with CSR weights: of every row the largest entries that hold ``keep`` of its mass."""
+        """Return the block with CSR weights: of every row the largest entries that hold ``keep`` of its mass.
+
+        The largest entry of every column stays too, so that no cell loses all its partners. What was kept is noted in
+        ``status.used``; a block that was thinned as much before is returned as it is.
+        """
+        if sp.issparse(self.weights) and self.status.used.get("row_mass_kept", 1.0) <= keep:
+            return self
+        best = self._largest_of_columns()
         data, cols, ends = [], [], [0]
         step = max(1, _CHUNK // max(1, len(self.cols)))
         for start in range(0, len(self.rows), step):
             part = self.dense(start, start + step)
             if keep < 1:
                 order = np.argsort(-part, axis=1, kind="stable")
-                cumulative = np.take_along_axis(part, order, axis=1).cumsum(axis=1)
-                enough = cumulative - np.take_along_axis(part, order, axis=1) >= keep * cumulative[:, -1:]
+                ordered = np.take_along_axis(part, order, axis=1)
+                before = ordered.cumsum(axis=1) - ordered
                 drop = np.zeros(part.shape, dtype=bool)
-                np.put_along_axis(drop, order, enough, axis=1)
+                np.put_along_axis(drop, order, before >= keep * ordered.sum(axis=1, keepdims=True), axis=1)
+                here = np.flatnonzero((best >= start) & (best < start + len(part)))
+                drop[best[here] - start, here] = False
                 part = np.where(drop, 0.0, part)
             at = part != 0
             data.append(part[at])
@@ -181,4 +190,17 @@ class Block:
             ends.extend((ends[-1] + at.sum(axis=1).cumsum()).tolist())
         shape = (len(self.rows), len(self.cols))
         weights = sp.csr_matrix((np.concatenate(data), np.concatenate(cols), np.array(ends)), shape=shape)
-        return replace(self, weights=weights)
+        used = self.status.used if keep == 1 else {**self.status.used, "row_mass_kept": keep}
+        return replace(self, weights=weights, status=replace(self.status, used=used))
+
+    def _largest_of_columns(self) -> Array:
+        """``(len(cols),)`` the row with the largest weight of every column."""
+        best, value = np.zeros(len(self.cols), dtype=np.int64), np.full(len(self.cols), -1.0)
+        step = max(1, _CHUNK // max(1, len(self.cols)))
+        for start in range(0, len(self.rows), step):
+            part = self.dense(start, start + step)
+            row = part.argmax(axis=0)
+            larger = part[row, np.arange(len(best))] > value
+            best[larger] = start + row[larger]
+            value[larger] = part[row, np.arange(len(best))][larger]
+        return best

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unpaired.data.types import Array, Dataset
+from unpaired.data.types import Array, Dataset, Modality
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import OptionError
 from unpaired.match.block import Block, Product, Status
@@ -73,6 +73,8 @@ def match_labels(
     names = data.direction(source, target)
     weights = [_check_weights(data, n, w) for n, w in zip(names, (source_weights, target_weights), strict=True)]
     sides = [data[n] for n in names]
+    if embedding is not None:
+        _check_embedding(sides, embedding)
     tasks = []
     for code, label in enumerate(data.classes):
         # Canonical order: neither the order of the file nor the cells' names can influence the solver.
@@ -139,6 +141,14 @@ def _solve_label(
     with threadpool_limits(limits=1):
         weights, status = solve(x, y, a, b, seed)
     return Block(label, rows, cols, weights, replace(status, seconds=time.perf_counter() - start))
+
+
+def _check_embedding(sides: list[Modality], embedding: Embedding) -> None:
+    for modality in sides:
+        n = len(embedding[modality.name])
+        if n != len(modality):
+            msg = f"the embedding has {n} cells of {modality.name!r} and the data have {len(modality)}."
+            raise OptionError(msg)
 
 
 def _check_weights(data: Dataset, name: str, weights: Array | None) -> Array:

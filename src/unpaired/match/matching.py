@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 from unpaired.data.types import Array
 from unpaired.embed.embedding import Provenance
+from unpaired.errors import OptionError
 from unpaired.match.block import Block
 from unpaired.options import check_choice, check_integer, check_number
 
@@ -107,6 +108,9 @@ class Matching:
         ``(n_source, d)``. Source: Xi et al. 2024, section 5.
         """
         values = np.asarray(values, dtype=np.float64)
+        if values.ndim != 2 or len(values) != self.shape[1]:
+            msg = f"values must be {self.shape[1]} rows, one a cell of the other side; got shape {values.shape}."
+            raise OptionError(msg)
         out = np.full((self.shape[0], values.shape[1]), fill, dtype=np.float64)
         for block in self.matched:
             some = block.sums(1) > 0

@@ -15,7 +15,7 @@ from unpaired.match.blocks import match_labels
 from unpaired.match.matching import Matching
 from unpaired.options import check_choice, check_integer
 
-__all__ = ["match_snn"]
+__all__ = ["check_snn_options", "match_snn"]
 
 
 def match_snn(
@@ -56,11 +56,16 @@ def match_snn(
     OptionError
         If an option is not allowed.
     """
-    check_integer("k", k, low=1)
-    check_choice("metric", metric, ("euclidean", "cosine"))
+    check_snn_options(k=k, metric=metric)
     made_by = Provenance("match_snn", {"k": k, "metric": metric})
     solve = partial(_solve, k=k, metric=metric)
     return match_labels(data, embedding, solve, made_by, source=source, target=target, jobs=jobs, progress=progress)
+
+
+def check_snn_options(*, k: int, metric: str) -> None:
+    """Raise :class:`~unpaired.errors.OptionError` if an option of :func:`match_snn` is not allowed."""
+    check_integer("k", k, low=1)
+    check_choice("metric", metric, ("euclidean", "cosine"))
 
 
 def _solve(x: Array, y: Array, a: Array, b: Array, seed: int, *, k: int, metric: str) -> tuple[sp.csr_matrix, Status]:

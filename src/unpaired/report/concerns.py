@@ -57,7 +57,7 @@ def find_concerns(record: Mapping[str, Any], scores: Mapping[str, Any] | None) -
         The contents of ``scores.json``, or ``None``.
     """
     found = [
-        *_from_notes(record["notes"]),
+        *_from_notes(_notes(record)),
         *_from_coverage(record["matching"]),
         *_from_blocks(record["matching"]["blocks"]),
         *_from_partners(record["matching"]),
@@ -69,7 +69,7 @@ def find_concerns(record: Mapping[str, Any], scores: Mapping[str, Any] | None) -
 
 def plain_notes(record: Mapping[str, Any]) -> list[str]:
     """Return the notes that are no warnings."""
-    return unique(n.removeprefix("note: ") for n in record["notes"] if not n.startswith(("warning:", "error:")))
+    return unique(n.removeprefix("note: ") for n in _notes(record) if not n.startswith(("warning:", "error:")))
 
 
 def mean_partners(blocks: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
@@ -80,6 +80,10 @@ def mean_partners(blocks: Sequence[Mapping[str, Any]]) -> tuple[float, float] | 
         return None
     sums = [sum(b["source_cells"] * b[key] for b in matched) for key in ("partners", "target_cells")]
     return sums[0] / cells, sums[1] / cells
+
+
+def _notes(record: Mapping[str, Any]) -> list[str]:
+    return [*record["notes"], *record["embedding"]["notes"], *record["matching"]["notes"]]
 
 
 def _from_notes(notes: Sequence[str]) -> Iterator[Concern]:

@@ -22,7 +22,6 @@ __all__ = ["write_report"]
 _NAMES: Mapping[str, str] = {
     "match_ot": "entropic optimal transport",
     "match_snn": "shared nearest neighbours",
-    "match_gromov": "Gromov-Wasserstein optimal transport",
     "match_uniform": "matching every cell with all cells of its label alike",
     "match_random": "matching at random",
     "match_pairs": "known pairs",

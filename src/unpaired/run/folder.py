@@ -14,8 +14,9 @@ from typing import Any
 
 from unpaired.errors import OutputError
 
-__all__ = ["RECORD", "check_target", "new_folder", "sha256", "write_json", "write_text"]
+__all__ = ["FORMAT", "RECORD", "check_target", "new_folder", "sha256", "write_json", "write_text"]
 
+FORMAT = "unpaired-run"
 RECORD = "run.json"
 """The file that makes a folder a run."""
 
@@ -36,12 +37,33 @@ def check_target(out: Path, *, force: bool) -> None:
         raise OutputError(msg)
     if not any(out.iterdir()):
         return
-    if not (out / RECORD).is_file():
+    written = _written(out)
+    if not written:
         msg = f"{out} is not empty and not a run of unpaired; choose another name (--force replaces runs only)."
+        raise OutputError(msg)
+    foreign = sorted(p.name for p in out.iterdir() if p.name not in written)
+    if foreign:
+        msg = f"{out} holds {foreign[0]!r}, which is not of the run; move it away, or choose another name."
         raise OutputError(msg)
     if not force:
         msg = f"{out} holds a run already; choose another name, or replace it with --force."
         raise OutputError(msg)
+
+
+def _written(out: Path) -> set[str]:
+    """Names of the files that a run in this folder consists of; empty if it is not a run."""
+    try:
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        return {RECORD, "report.html", *record["outputs"]} if record["format"] == FORMAT else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _mode(full: int) -> int:
+    """Return the permissions that the user's umask leaves."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return full & ~mask
 
 
 @contextmanager
@@ -65,7 +87,9 @@ def new_folder(out: Path, *, force: bool) -> Iterator[Path]:
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         yield work
-        work.chmod(0o755)
+        for path in work.rglob("*"):
+            path.chmod(_mode(0o777 if path.is_dir() else 0o666))
+        work.chmod(_mode(0o777))
         check_target(out, force=force)  # a long time has passed
         if out.exists():
             old = work.with_name(work.name + ".old")
@@ -90,7 +114,7 @@ def write_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
+        Path(name).chmod(_mode(0o666))
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -104,6 +128,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, or of all files under a folder with their names."""
+    if not path.exists():
+        msg = f"{path} does not exist, so it has no hash."
+        raise OutputError(msg)
     digest = hashlib.sha256()
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:

@@ -17,8 +17,8 @@ from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import DataError, Problem
 from unpaired.match.block import Block, Status
 from unpaired.match.matching import Matching
-from unpaired.run.folder import RECORD, sha256
-from unpaired.run.record import FORMAT, FORMAT_VERSION
+from unpaired.run.folder import FORMAT, RECORD, sha256
+from unpaired.run.record import FORMAT_VERSION
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,7 +38,7 @@ class Run:
     record
         The contents of ``run.json``.
     data, embedding, matching
-        As they were written.
+        As they were written, but for known pairs, which are not kept.
     truth
         The hidden pairing, or ``None``.
     scores
@@ -68,6 +68,8 @@ def read_record(path: str | Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise DataError([_problem(file, f"cannot be read ({why}).", "Name a folder made by unpaired align.")]) from None
+    if not isinstance(record, dict):
+        raise DataError([_problem(file, "is not a record.", "Name a folder made by unpaired align.")])
     if record.get("format") != FORMAT or record.get("format_version", 0) > FORMAT_VERSION:
         what = f"has format {record.get('format')!r}, version {record.get('format_version')!r}."
         raise DataError([_problem(file, what, f"This version reads {FORMAT!r} up to {FORMAT_VERSION}.")])

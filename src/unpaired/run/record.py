@@ -19,11 +19,10 @@ from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.embed.propensity import Propensity
 from unpaired.match.block import Block
 from unpaired.match.matching import Matching
-from unpaired.run.folder import sha256
+from unpaired.run.folder import FORMAT, sha256
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "make_record", "plain"]
+__all__ = ["FORMAT_VERSION", "make_record", "plain"]
 
-FORMAT = "unpaired-run"
 FORMAT_VERSION = 1
 _LIBRARIES = ("numpy", "scipy", "pandas", "anndata", "mudata", "scikit-learn", "torch", "lightning", "POT")
 
@@ -51,7 +50,7 @@ def make_record(
         "options": plain(options),
         "inputs": [{"path": str(p), "sha256": sha256(p)} for p in inputs],
         "seconds": plain(timings),
-        "notes": [*data.notes, *embedding.made_by.notes, *matching.made_by.notes],
+        "notes": list(data.notes),
         "classes": list(data.classes),
         "modalities": {n: _modality(data, n) for n in data},
         "embedding": {"space": embedding.space, "dims": list(embedding.dims), **_provenance(embedding.made_by)},

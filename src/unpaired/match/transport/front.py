@@ -15,7 +15,7 @@ from unpaired.match.matching import Matching
 from unpaired.match.transport.pot import solve_label
 from unpaired.options import check_choice, check_integer, check_number
 
-__all__ = ["match_ot", "noise_eps"]
+__all__ = ["check_ot_options", "match_ot", "noise_eps"]
 
 
 def match_ot(
@@ -75,21 +75,9 @@ def match_ot(
     OptionError
         If an option is not allowed, or ``eps="auto"`` and the noise is not known or the cost is not squared.
     """
-    check_choice("cost", cost, ("sqeuclidean", "euclidean"))
-    check_integer("max_iter", max_iter, low=1)
-    check_number("max_seconds", max_seconds, above=0)
-    check_number("tol", tol, above=0)
-    if unbalanced is not None:
-        check_number("unbalanced", unbalanced, above=0)
+    check_ot_options(eps=eps, cost=cost, unbalanced=unbalanced, max_iter=max_iter, max_seconds=max_seconds, tol=tol)
     names = data.direction(source, target)
-    if eps == "auto":
-        if cost != "sqeuclidean":
-            msg = "eps='auto' is derived for cost='sqeuclidean'; give a number (published: 0.05) with cost='euclidean'."
-            raise OptionError(msg)
-        value = noise_eps(data, embedding, *names)
-    else:
-        check_number("eps", eps, above=0)
-        value = float(eps)
+    value = noise_eps(data, embedding, *names) if eps == "auto" else float(eps)
     used = {
         "eps": value,
         "eps_from": "noise" if eps == "auto" else "given",
@@ -115,6 +103,29 @@ def match_ot(
         jobs=jobs,
         progress=progress,
     )
+
+
+def check_ot_options(
+    *,
+    eps: float | Literal["auto"],
+    cost: str,
+    unbalanced: float | None,
+    max_iter: int,
+    max_seconds: float,
+    tol: float,
+) -> None:
+    """Raise :class:`~unpaired.errors.OptionError` if an option of :func:`match_ot` is not allowed."""
+    check_choice("cost", cost, ("sqeuclidean", "euclidean"))
+    check_integer("max_iter", max_iter, low=1)
+    check_number("max_seconds", max_seconds, above=0)
+    check_number("tol", tol, above=0)
+    if unbalanced is not None:
+        check_number("unbalanced", unbalanced, above=0)
+    if eps != "auto":
+        check_number("eps", eps, above=0)
+    elif cost != "sqeuclidean":
+        msg = "eps='auto' is derived for cost='sqeuclidean'; give a number (published: 0.05) with cost='euclidean'."
+        raise OptionError(msg)
 
 
 def noise_eps(data: Dataset, embedding: Embedding, source: str, target: str) -> float:

@@ -14,7 +14,8 @@ from unpaired.match.block import Status
 __all__ = ["solve_label"]
 
 _MOST = 2 * 10**8  # entries of a plan: the solver holds five such matrices, 8 GB
-_SLICE = 50  # iterations between two looks at the clock and the marginals
+_SLICE = 50  # iterations between two looks at the clock and the marginals, fewer where one takes long:
+_SLICE_ENTRIES = 10**8  # so many entries of the plan, about two seconds
 
 
 def solve_label(
@@ -65,8 +66,9 @@ def _balanced(
     from ot.bregman import sinkhorn_log
 
     start, iterations, warm = time.perf_counter(), 0, None
+    most = max(1, min(_SLICE, _SLICE_ENTRIES // c.size))
     while True:
-        size = min(_SLICE, max_iter - iterations)
+        size = min(most, max_iter - iterations)
         # stopThr=0: POT's own test looks at one side in the L2 norm; ours, below, at both sides in L1.
         with np.errstate(over="ignore"):  # POT also returns exp(dual), which we do not use
             plan, log = sinkhorn_log(a, b, c, eps, numItermax=size, stopThr=0, log=True, warn=False, warmstart=warm)
