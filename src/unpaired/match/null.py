@@ -32,7 +32,7 @@ def _uniform(x: Array, y: Array, a: Array, b: Array, seed: int) -> tuple[Product
 
 
 def match_random(data: Dataset, *, source: str | None = None, target: str | None = None, seed: int = 0) -> Matching:
-    """Match every cell of the smaller side with one cell of its label at random, every cell of the other side once.
+    """Match at random within the label: every cell of the larger side with one cell, those of the smaller in turn.
 
     Parameters
     ----------

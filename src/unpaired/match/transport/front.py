@@ -45,8 +45,8 @@ def match_ot(
         The shared space.
     eps
         Weight of the entropy, in units of the cost. ``"auto"`` takes it from the embedding's own noise:
-        ``2 (s1 + s2)`` with s the mean variance of a coordinate's error in each modality. If two coordinates of the
-        same cell differ by Gaussian errors of these variances, ``exp(-cost / eps)`` is their likelihood.
+        ``2 (s1 + s2)`` with s the mean variance of a coordinate between repeats in each modality. If two coordinates
+        of the same cell differ by Gaussian errors of these variances, ``exp(-cost / eps)`` is their likelihood.
     cost
         Squared Euclidean distance in the space, or the plain one (published, with ``eps=0.05``).
     source, target
@@ -129,7 +129,7 @@ def check_ot_options(
 
 
 def noise_eps(data: Dataset, embedding: Embedding, source: str, target: str) -> float:
-    """Return ``2 (s1 + s2)``, s the mean variance of a coordinate's error over the labelled cells of a modality.
+    """Return ``2 (s1 + s2)``, s the mean of the embedding's noise over the labelled cells of a modality.
 
     Raises
     ------
