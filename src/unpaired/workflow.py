@@ -150,14 +150,7 @@ def _check(chosen: AlignOptions) -> None:
     check_snn_options(k=chosen.k, metric=chosen.metric)
     if chosen.method != "ot":
         return
-    check_ot_options(
-        eps=chosen.eps,
-        cost=chosen.cost,
-        unbalanced=chosen.unbalanced,
-        max_iter=chosen.max_iter,
-        max_seconds=chosen.max_seconds,
-        tol=chosen.tol,
-    )
+    check_ot_options(**_ot_options(chosen))
     if chosen.eps == "auto" and chosen.repeats == 1:
         msg = "eps 'auto' needs two or more repeats; raise repeats, or give eps a number (published: 0.05)."
         raise OptionError(msg)
@@ -233,17 +226,8 @@ def _score(data: Dataset, truth: Truth, matching: Matching, seed: int) -> tuple[
 
 
 def _propensity(chosen: AlignOptions) -> Propensity:
-    return Propensity(
-        classifier=chosen.classifier,
-        folds=chosen.folds,
-        repeats=chosen.repeats,
-        calibrate=chosen.calibrate,
-        epochs=chosen.epochs,
-        device=chosen.device,
-        jobs=chosen.jobs,
-        progress=_progress(),
-        seed=chosen.seed,
-    )
+    names = ("classifier", "folds", "repeats", "calibrate", "epochs", "device", "jobs", "seed")
+    return Propensity(**{name: getattr(chosen, name) for name in names}, progress=_progress())
 
 
 def _match(data: Dataset, space: Embedding, chosen: AlignOptions, source: str, target: str) -> Matching:
@@ -255,17 +239,12 @@ def _match(data: Dataset, space: Embedding, chosen: AlignOptions, source: str, t
     sides |= {"jobs": chosen.jobs, "progress": _progress()}
     if chosen.method == "snn":
         return match_snn(data, space, k=chosen.k, metric=chosen.metric, **sides)
-    return match_ot(
-        data,
-        space,
-        eps=chosen.eps,
-        cost=chosen.cost,
-        unbalanced=chosen.unbalanced,
-        max_iter=chosen.max_iter,
-        max_seconds=chosen.max_seconds,
-        tol=chosen.tol,
-        **sides,
-    )
+    return match_ot(data, space, **_ot_options(chosen), **sides)
+
+
+def _ot_options(chosen: AlignOptions) -> dict[str, Any]:
+    names = ("eps", "cost", "unbalanced", "max_iter", "max_seconds", "tol")
+    return {name: getattr(chosen, name) for name in names}
 
 
 def _progress() -> bool:

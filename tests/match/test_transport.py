@@ -202,7 +202,7 @@ def test_a_hopeless_eps_fails_with_advice_and_without_nan(problem, unbalanced):
     data, space = problem({"left": (5, 4), "right": (4, 6)})
     space.arrays["left"][data["left"].labels == 0] *= 1e4
     with np.errstate(all="ignore"):
-        matching = match_ot(data, space, eps=1e-306, unbalanced=unbalanced)
+        matching = match_ot(data, space, eps=1e-306, unbalanced=unbalanced, max_iter=60)
     for block in matching.blocks:
         if block.matched:
             assert np.isfinite(block.dense()).all()
@@ -262,7 +262,7 @@ def test_the_tolerance_bounds_how_far_an_unbalanced_plan_is_from_the_minimum(pro
     assert abs(block.dense() - exact).sum() <= 3 * tol * exact.sum()
 
 
-@pytest.mark.parametrize("eps", [1.0, 5.0])
+@pytest.mark.parametrize("eps", [2.0, 5.0])
 def test_a_large_penalty_tends_to_the_balanced_plan(problem, full, eps):
     data, space = problem({"left": (8,), "right": (10,)})
     soft = full(match_ot(data, space, eps=eps, unbalanced=1e3, max_iter=20_000, tol=1e-9))
