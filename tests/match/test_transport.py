@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
-from unpaired.errors import OptionError
+from unpaired.errors import OptionError, UnpairedError
 from unpaired.match.transport import match_ot, pot
 
 TIGHT = {"tol": 1e-9, "max_iter": 100_000}
@@ -222,6 +222,20 @@ def test_a_label_that_fails_does_not_touch_the_others(problem):
         matching = match_ot(data, space, eps=0.5)
     assert [b.status.state for b in matching.blocks] == ["failed", "ok"]
     assert np.array_equal(matching.blocks[1].dense(), good)
+
+
+@pytest.mark.parametrize("unbalanced", [None, 1.0])
+def test_a_space_with_missing_values_is_not_blamed_on_eps(problem, unbalanced):
+    data, space = problem()
+    space.arrays["left"][0] = np.nan
+    try:
+        matching = match_ot(data, space, eps=1.0, unbalanced=unbalanced)
+    except UnpairedError as error:
+        advice = str(error)
+    else:
+        (advice,) = (b.status.advice for b in matching.blocks if b.status.state == "failed")
+    assert "too small" not in advice
+    assert "finite" in advice or "missing" in advice
 
 
 def test_a_plan_too_large_for_memory_fails_with_advice(problem, monkeypatch):

@@ -59,6 +59,8 @@ def deal_folds(y: Array, folds: int, rng: np.random.Generator, keys: Array | Non
     ``(n,)`` fold of every cell.
     """
     known = np.flatnonzero(y >= 0)
+    # Rarest label first: a reading that occurs under two labels is dealt as one of the rarer.
+    known = known[np.argsort(np.bincount(y[known])[y[known]], kind="stable")]
     readings, first, group = np.unique(known if keys is None else keys[known], return_index=True, return_inverse=True)
     of_group = np.empty(len(first), dtype=np.int64)
     label = y[known[first]]

@@ -149,6 +149,10 @@ def _check_embedding(sides: list[Modality], embedding: Embedding) -> None:
         if n != len(modality):
             msg = f"the embedding has {n} cells of {modality.name!r} and the data have {len(modality)}."
             raise OptionError(msg)
+        bad = np.flatnonzero(~np.isfinite(embedding[modality.name]).all(axis=1))
+        if len(bad):
+            msg = f"the embedding of {modality.name!r} is not finite in {len(bad)} cells, the first in row {bad[0]}."
+            raise OptionError(msg)
 
 
 def _check_weights(data: Dataset, name: str, weights: Array | None) -> Array:

@@ -99,6 +99,8 @@ def _unbalanced(
         f = -power * (logsumexp(kernel + g, axis=1) - np.log(a))
         g = -power * (logsumexp(kernel + f[:, None], axis=0) - np.log(b))
         iterations += 1
+        if not np.isfinite(f).all():
+            break
         # The map contracts by power squared, so this bounds how far f still is from where it goes.
         done = bool(np.max(np.abs(f - old)) * power**2 <= tol * (1 - power**2))
     return np.exp(kernel + f[:, None] + g), iterations, done
