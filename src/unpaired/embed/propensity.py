@@ -54,6 +54,8 @@ class ModalityFit:
         ``(R, n, T)`` out-of-fold logits of the repeats, before temperature, one row a cell fitted on.
     log_prior
         ``(T,)`` log frequencies of the labels trained on.
+    calibrated
+        Whether the coordinates are calibrated and centred, or the raw logits.
     quality
         How good the classifier is on cells it did not see.
     """
@@ -65,6 +67,7 @@ class ModalityFit:
     scale: float
     logits: Array
     log_prior: Array
+    calibrated: bool
     quality: ClassifierQuality
 
 
@@ -213,7 +216,7 @@ class Propensity:
     def noise_(self) -> dict[str, Array] | None:
         """``(n,)`` variance of each fitted cell's calibrated logits between repeats; ``None`` with one repeat."""
         self._check_fitted()
-        if self.repeats == 1:
+        if any(len(f.logits) == 1 for f in self.fits_.values()):
             return None
         return {n: self._space(f, f.logits).var(axis=0, ddof=1).mean(axis=1) for n, f in self.fits_.items()}
 
@@ -301,6 +304,7 @@ class Propensity:
             scale=scale,
             logits=back,
             log_prior=np.log(counts / counts.sum()),
+            calibrated=self.calibrate,
             quality=quality(mean, y[judged], temperature=temperature, classes=self.classes_),
         )
 
@@ -340,7 +344,7 @@ class Propensity:
         return scores
 
     def _space(self, fit: ModalityFit, scores: Array) -> Array:
-        if not self.calibrate:
+        if not fit.calibrated:
             return scores
         space = scores / fit.quality.temperature - fit.log_prior
         return np.asarray(space - space.mean(axis=-1, keepdims=True))

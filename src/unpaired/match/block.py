@@ -149,12 +149,26 @@ class Block:
 
         A row without any weight draws uniformly.
         """
-        out = np.empty(len(self.rows), dtype=np.int64)
+        n, m = len(self.rows), len(self.cols)
+        draw, w = rng.random(n), self.weights
+        out = (draw * m).astype(np.int64)
+        if isinstance(w, Product):
+            cumulative = w.b.cumsum()
+            drawn = np.searchsorted(cumulative, draw * cumulative[-1], side="right").clip(max=m - 1)
+            return np.where(w.a > 0, drawn, out)
+        if sp.issparse(w):
+            cumulative = np.concatenate([[0.0], w.data.cumsum(dtype=np.float64)])
+            first, last = w.indptr[:-1], w.indptr[1:]
+            low, high = cumulative[first], cumulative[last]
+            at = np.searchsorted(cumulative[1:], low + draw * (high - low), side="right")
+            some = high > low
+            out[some] = w.indices[at.clip(first, last - 1)[some]]
+            return out
         for start, part in self.chunks():
-            part[part.sum(axis=1) == 0] = 1.0
+            here = slice(start, start + len(part))
             cumulative = part.cumsum(axis=1)
-            draw = rng.random(len(part)) * cumulative[:, -1]
-            out[start : start + len(part)] = (cumulative <= draw[:, None]).sum(axis=1).clip(max=part.shape[1] - 1)
+            drawn = (cumulative <= draw[here, None] * cumulative[:, -1:]).sum(axis=1).clip(max=m - 1)
+            out[here] = np.where(cumulative[:, -1] > 0, drawn, out[here])
         return out
 
     def project(self, values: Array) -> Array:
