@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -22,5 +24,10 @@ def test_the_numbers_shown_are_those_of_the_demo(tmp_path, capsys):
 
     result = workflow.demo(tmp_path / "demo-run", workflow.AlignOptions(pairing="hide"))
     cli._show(result, as_json=False)
-    shown = capsys.readouterr().out.replace(str(tmp_path) + "/", "").strip()
-    assert shown in README.read_text(encoding="utf-8")
+    shown = capsys.readouterr().out.replace(str(tmp_path) + "/", "").splitlines()
+    (said,) = re.findall(r"```\n(Matching.*?)\n```", README.read_text(encoding="utf-8"), flags=re.S)
+    numbers = re.compile(r"[0-9.]*[0-9]")
+    assert [numbers.sub("#", line) for line in shown] == [numbers.sub("#", line) for line in said.splitlines()]
+    for ours, theirs in zip(shown, said.splitlines(), strict=True):
+        found = [[float(v) for v in numbers.findall(line)] for line in (ours, theirs)]
+        assert found[0] == pytest.approx(found[1], rel=0.02, abs=2e-4)  # the last digit may differ between machines
