@@ -39,7 +39,7 @@ def only(problems) -> Problem:
 def test_good_tables_have_only_notes():
     problems = check_tables([table(), table("adt")], label="label")
     assert {p.severity for p in problems} == {"note"}
-    assert "12 cells x 5 features; recipe 'scale' (real or negative values" in str(problems[0])
+    assert "12 cells x 5 features; recipe 'scale' (real values" in str(problems[0])
 
 
 # -------------------------------------------------------------------------------------------------------- modalities

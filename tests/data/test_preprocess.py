@@ -24,15 +24,16 @@ IMAGES = RNG.random((20, 3, 8, 8)).astype(np.float32)
         (COUNTS, {}, "counts", "gene expression"),
         (sp.csr_matrix(COUNTS), {}, "counts", "gene expression"),
         (TAGS, {}, "protein", "antibody"),
-        (REAL, {}, "scale", "real or negative"),
+        (REAL, {}, "scale", "real values"),
         (IMAGES, {}, "image", "images"),
+        (np.log1p(np.tile(COUNTS, 2)), {}, "scale:pcs=50", "50 principal components"),
         (RNG.integers(0, 7, size=(60, 30)).astype(float), {}, "scale", "none above 6"),
         (RNG.integers(300, 900, size=(60, 30)).astype(float), {}, "scale", "long tail"),
         (COUNTS, {"feature_names": np.array([f"chr1:{i}-{i + 500}" for i in range(400)])}, "peaks", "intervals"),
         (COUNTS, {"feature_types": np.array(["Peaks"] * 400)}, "peaks", "'Peaks'"),
         (COUNTS, {"feature_types": np.array(["Antibody Capture"] * 400)}, "protein", "'Antibody Capture'"),
         (COUNTS, {"feature_types": np.array(["GEX"] * 399 + ["ADT"])}, "counts", "gene expression"),
-        (np.where(RNG.random((60, 6)) < 0.1, np.nan, REAL), {}, "scale", "real or negative"),
+        (np.where(RNG.random((60, 6)) < 0.1, np.nan, REAL), {}, "scale", "real values"),
     ],
 )
 def test_auto_looks_chooses_and_says_why(x, options, name, word):

@@ -10,7 +10,8 @@ import numpy as np
 
 from unpaired.data.check import shared_ids
 from unpaired.data.tables import Table
-from unpaired.data.types import UNKNOWN, Array, Dataset, Truth, take_units
+from unpaired.data.types import UNKNOWN, Array, Dataset, Truth
+from unpaired.data.units import take_units
 from unpaired.errors import OptionError
 from unpaired.seeds import named_rng
 

@@ -99,8 +99,10 @@ def choose(X: Any, *, feature_names: Array | None = None, feature_types: Array |
     values = np.asarray(X.data if sp.issparse(X) else X, dtype=np.float64).ravel()
     values = values[np.isfinite(values)]
     whole = values.size > 0 and bool(np.all(values >= 0) and np.all(values == np.round(values)))
+    if not whole and X.shape[1] > _MANY:
+        return "scale:pcs=50", f"real values of {X.shape[1]} features: standardised, then 50 principal components"
     if not whole:
-        return "scale", "real or negative values: each feature is standardised"
+        return "scale", "real values: each feature is standardised"
     return _choose_by_type(feature_types) or _choose_counts(X, values, feature_names)
 
 
@@ -120,6 +122,7 @@ def _choose_counts(X: Any, values: Array, feature_names: Array | None) -> tuple[
 
 _SMALL_COUNT = 20
 _PANEL = 300
+_MANY = 500  # features; real values of so many are an expression profile that somebody has log-normalised
 _SKEW = 30.0  # antibody tags: the 99th percentile over the median is 80 to 180; other whole numbers stay below 30
 _TYPES = {
     "gene expression": "counts",

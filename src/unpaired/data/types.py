@@ -12,7 +12,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from unpaired.data.content import row_keys
+from unpaired.data.units import partners_of, take_units
 from unpaired.errors import OptionError
+from unpaired.options import check_choice
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["UNKNOWN", "Array", "Dataset", "Modality", "Pairs", "Truth"]
 
 Array = NDArray[Any]
+
+# To hide a pairing, and keep the truth: unpaired.hide_pairing(data) on data made with pairing="use".
+_IN_MEMORY = ("use", "none")
 
 UNKNOWN = -1
 """The label code of a cell whose label is not known."""
@@ -60,6 +65,10 @@ class Modality:
 
     def __len__(self) -> int:
         return int(self.X.shape[0])
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.X.shape))
+        return f"Modality({self.name} {shape}; recipe {self.recipe.name if self.recipe else 'none'})"
 
     @cached_property
     def keys(self) -> Array:
@@ -106,13 +115,6 @@ class Modality:
         )
 
 
-def _partners(units: Mapping[str, Array], source: str, target: str) -> Array:
-    """Return for each source row the target row of the same unit, or -1."""
-    known = np.flatnonzero(units[target] >= 0)
-    lookup = dict(zip(units[target][known].tolist(), known.tolist(), strict=True))
-    return np.array([lookup.get(u, -1) if u >= 0 else -1 for u in units[source].tolist()], dtype=np.int64)
-
-
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """Known pairs that are offered for learning.
@@ -128,7 +130,7 @@ class Pairs:
 
     def partners(self, source: str, target: str) -> Array:
         """Return ``(n_source,)`` rows of ``target`` that are the same cell, -1 where there is none."""
-        return _partners(self.units, source, target)
+        return partners_of(self.units, source, target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +150,7 @@ class Truth:
 
     def partners(self, source: str, target: str) -> Array:
         """Return ``(n_source,)`` rows of ``target`` that are the same cell, -1 where there is none."""
-        return _partners(self.units, source, target)
+        return partners_of(self.units, source, target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,6 +269,7 @@ class Dataset:
         """
         from unpaired.data.build import build_dataset, tables_from_arrays
 
+        check_choice("pairing", pairing, _IN_MEMORY)
         tables = tables_from_arrays(arrays, labels, ids=ids, batch=batch)
         use_batch = None if batch is None else "batch"
         return build_dataset(
@@ -309,6 +312,7 @@ class Dataset:
         from unpaired.data.build import build_dataset
         from unpaired.data.tables import table_from_anndata
 
+        check_choice("pairing", pairing, _IN_MEMORY)
         tables = [table_from_anndata(a, name=n, layer=layer) for n, a in modalities.items()]
         return build_dataset(
             tables, label=label, batch=batch, pairing=pairing, recipes=recipes, missing=missing, seed=seed
@@ -339,8 +343,3 @@ class Dataset:
         from unpaired.data.tables import split_mudata
 
         return cls.from_anndata(label=label, **split_mudata(mdata, modalities), **options)
-
-
-def take_units(units: Mapping[str, Array], rows: Mapping[str, Array]) -> dict[str, Array]:
-    """Return ``units`` with the given rows of each named modality."""
-    return {n: u[rows[n]] if n in rows else u for n, u in units.items()}

@@ -38,8 +38,9 @@ def trained_labels(data: Dataset, *, folds: int) -> tuple[tuple[str, ...], tuple
     least = np.min(list(counts.values()), axis=0)
     names = tuple(str(data.classes[t]) for t in np.flatnonzero(least >= 2))
     if len(names) < 2:
-        what = f"{len(names)} of {len(data.classes)} labels have two or more cells in every modality; two are needed."
-        raise DataError([Problem("error", "memory", what, "Merge small labels, or leave a modality out.")])
+        what = f"{len(names)} of {len(data.classes)} labels have two cells with different readings in every modality."
+        fix = "Two such labels are needed: merge small ones, or leave a modality out."
+        raise DataError([Problem("error", "the data set", what, fix)])
     short = [
         f"{name!r} ({', '.join(f'{c[t]} in {m}' for m, c in counts.items() if c[t] < 2)})"
         for t, name in enumerate(data.classes)

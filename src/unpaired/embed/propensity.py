@@ -279,7 +279,7 @@ class Propensity:
             rng=named_rng(self.seed, modality.name, "folds"),
             keys=modality.keys[order],
         )
-        if len(splits[0].judge) == 0:
+        if self.folds == 1 and len(splits[0].judge) == 0:
             msg = f"folds=1 judges by a fifth of every label's cells, and {modality.name!r} has too few; use two folds."
             raise OptionError(msg)
         n_classes = len(self.classes_)

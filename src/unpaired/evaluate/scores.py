@@ -149,7 +149,7 @@ def _nested(flat: Mapping[str, float | None]) -> dict[str, Any]:
     }
 
 
-def score(matching: Matching, truth: Truth, data: Dataset, *, seed: int = 0) -> Scores:
+def score(matching: Matching, truth: Truth | None, data: Dataset, *, seed: int = 0) -> Scores:
     """Judge a matching by the true pairs.
 
     Distances are those of the modalities' features (after the recipe), and everything is computed in chunks: a label
@@ -171,9 +171,14 @@ def score(matching: Matching, truth: Truth, data: Dataset, *, seed: int = 0) -> 
     DataError
         If no label has two true pairs.
     OptionError
-        If the matching and the data set do not have the same cells.
+        If there is no truth, or the matching, the truth and the data set do not have the same cells.
     """
     names = (matching.source, matching.target)
+    if truth is None:
+        msg = (
+            "there is no truth to score by; read the data with pairing='hide', or make a Truth of pairs that you know."
+        )
+        raise OptionError(msg)
     if matching.shape != (len(data[names[0]]), len(data[names[1]])):
         msg = f"the matching is of {matching.shape} cells and the data have {tuple(len(data[n]) for n in names)}."
         raise OptionError(msg)
