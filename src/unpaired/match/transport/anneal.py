@@ -1,0 +1,141 @@
+"""The search on one label: from a high temperature down to eps, then Newton's method on the pairs that matter."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from unpaired.data.types import Array
+from unpaired.match.transport.certify import certify
+from unpaired.match.transport.dense import DenseCosts, DensePlan
+from unpaired.match.transport.limits import Found, Limits
+from unpaired.match.transport.newton import newton
+from unpaired.match.transport.problem import Problem
+from unpaired.match.transport.sparse import SparsePlan
+from unpaired.match.transport.workers import Workers
+
+__all__ = ["heats", "solve_dense", "spread"]
+
+
+_ROUGH = 0.05  # L1 error at which a temperature is left, or the next method takes over
+_ROUNDS = 8
+_RATIO = 4.0  # between two temperatures
+_START = 20.0  # the spread over the first temperature
+_SPARSE = 0.10  # share of the pairs above which a dense product is faster than a sparse one
+_SLACK = 30.0  # temperatures below the top within which a pair is on the support
+
+
+def spread(problem: Problem) -> float:
+    """Return the typical cost: the root mean square distance, or its square."""
+    x, y = problem.x, problem.y
+    value = float(x.var(axis=0).sum() + y.var(axis=0).sum() + ((x.mean(axis=0) - y.mean(axis=0)) ** 2).sum())
+    return value if problem.squared else math.sqrt(value)
+
+
+def heats(typical: float) -> list[float]:
+    """Return the temperatures from high to 1."""
+    levels = max(0, math.ceil(math.log(max(typical / _START, 1.0)) / math.log(_RATIO)))
+    return [_RATIO**k for k in range(levels, -1, -1)]
+
+
+def solve_dense(problem: Problem, limits: Limits, workers: Workers) -> Found:
+    """Solve a label whose pairs fit in memory."""
+    costs = DenseCosts(problem, workers)
+    n, m = problem.shape
+    ladder = heats(spread(problem))
+    f = ladder[0] * np.log(problem.a)
+    g = costs.columns(f, ladder[0])
+    passes = 2
+    for k, heat in enumerate(ladder):
+        if k > 0:  # matched pairs keep their weight: log P is about log a, whatever the temperature
+            f = f - (ladder[k - 1] - heat) * np.log(problem.a)
+        f, g, used = _cool(costs, f, g, heat, limits, passes)
+        passes += used
+        if limits.over(passes):
+            break
+    most = int(_SPARSE * n * m)
+    found = _on_support(costs, f, g, passes, limits, most)
+    return found if found.error <= limits.tol else _on_all(costs, found, limits)
+
+
+def _cool(costs: DenseCosts, f: Array, g: Array, heat: float, limits: Limits, before: int) -> tuple[Array, Array, int]:
+    """Find the potentials of one temperature, roughly; the next one starts from them."""
+    last = heat == 1.0
+    passes = 0
+    for _ in range(_ROUNDS):
+        f, g, error, used = costs.scale(f, g, heat, passes=15 if last else 10, goal=_ROUGH, relax=1.3)
+        passes += used
+        if last or error < 1e-2 or limits.over(before + passes):
+            break
+        f, g, error, used = _level(costs, f, g, heat)
+        passes += used
+        # What is not moved at a high temperature, between far clusters say, takes ever more steps at a lower one.
+        if error < _ROUGH:
+            break
+    return f, g, passes
+
+
+def _level(costs: DenseCosts, f: Array, g: Array, heat: float) -> tuple[Array, Array, float, int]:
+    """Sharpen the potentials of a high temperature on few pairs, if that raises the dual over all pairs."""
+    problem = costs.problem
+    n, m = problem.shape
+    pattern = costs.pattern(f, g, heat * (math.log(1e5) - _log_mass(problem)), int(_SPARSE * n * m))
+    if pattern is None:
+        return f, g, math.inf, 1
+    plan = SparsePlan(problem, *pattern, costs.workers)
+    if not plan.full:
+        return f, g, math.inf, 1
+    search = newton(plan, f, heat=heat, goal=1e-2, max_steps=8)
+    before, after = costs.columns(f, heat), costs.columns(search.f, heat)
+    if problem.dual(search.f, after, heat) > problem.dual(f, before, heat):
+        return search.f, after, search.error, 3
+    return f, g, math.inf, 3
+
+
+def _log_mass(problem: Problem) -> float:
+    return math.log(max(problem.a.min(), problem.b.min()))
+
+
+def _on_support(costs: DenseCosts, f: Array, g: Array, passes: int, limits: Limits, most: int) -> Found:
+    """Newton's method on the pairs with a small slack, in boxes that the support can be trusted in, until certified."""
+    problem, workers = costs.problem, costs.workers
+    slack = _SLACK - _log_mass(problem)
+    while not limits.over(passes):
+        pattern = costs.pattern(f, g, slack, most)
+        if pattern is None:
+            break
+        plan = SparsePlan(problem, *pattern, workers)
+        if not plan.full:
+            f, g, _, used = costs.scale(f, g, 1.0, passes=5, goal=0.0, relax=1.0)
+            passes += used
+            continue
+        search = newton(plan, f, heat=1.0, goal=0.4 * limits.tol, box=0.45 * slack, over=limits.over)
+        f, g = search.f, search.g
+        passes += 2
+        if search.error <= 0.4 * limits.tol or search.at_edge == 0:
+            done = certify(problem, f, g, limits.tol, workers)
+            passes += 1
+            if done.error <= limits.tol:
+                return Found(f, g, done.error, passes, done.rows)
+        g = costs.columns(f, 1.0)
+    return Found(f, g, math.inf, passes)
+
+
+def _on_all(costs: DenseCosts, found: Found, limits: Limits) -> Found:
+    """Scaling passes, then Newton's method, over all pairs."""
+    problem, workers, passes = costs.problem, costs.workers, found.passes
+    f, g, _, used = costs.scale(found.f, found.g, 1.0, passes=100, goal=max(0.3 * limits.tol, 1e-5), relax=1.6)
+    passes += used
+    best = found
+    plan = DensePlan(costs, g, exact=limits.tol < 2e-7)
+    while True:
+        search = newton(plan, f, heat=1.0, goal=0.5 * limits.tol, max_steps=20, max_products=100, over=limits.over)
+        f, g = search.f, search.g
+        passes += search.passes
+        done = certify(problem, f, g, limits.tol, workers)
+        if done.error < best.error:
+            best = Found(f, g, done.error, passes, done.rows)
+        if best.error <= limits.tol or limits.over(passes) or search.passes <= 1:
+            return replace(best, passes=passes)

@@ -1,0 +1,207 @@
+"""Large labels: solve a sample, carry its potentials to all points, and sharpen them on the pairs that matter."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from unpaired.data.types import Array
+from unpaired.match.transport.anneal import solve_dense, spread
+from unpaired.match.transport.certify import certify
+from unpaired.match.transport.limits import Found, Limits, Relaxation
+from unpaired.match.transport.newton import newton
+from unpaired.match.transport.problem import Problem
+from unpaired.match.transport.sparse import SparsePlan
+from unpaired.match.transport.tree import Side, TreeCosts, tree_order
+from unpaired.match.transport.workers import Workers
+
+__all__ = ["solve_multiscale"]
+
+_SAMPLE = 4_000  # points a side of the first sample
+_FACTOR = 6  # between the sizes of two samples
+_START = 25.0  # the spread over the first temperature
+_SUPPORT = 48  # bytes of an entry of the support, with all that the search keeps of it
+_ROW = 400  # entries a row of the support at most: more, and passes over all pairs are faster
+_SLACK = 30.0
+_BOXES = 20  # supports tried at one temperature
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """A sample and its potentials at a temperature."""
+
+    problem: Problem
+    f: Array
+    g: Array
+    heat: float
+
+
+def solve_multiscale(problem: Problem, limits: Limits, workers: Workers, memory: int) -> Found:
+    """Solve a label of any size in memory linear in its points, and in the pairs that matter where they are few."""
+    turned = _turn(problem)
+    order = tree_order(turned.x), tree_order(turned.y)
+    sorted_ = replace(turned, x=turned.x[order[0]], y=turned.y[order[1]], a=turned.a[order[0]], b=turned.b[order[1]])
+    found = _solve_sorted(sorted_, limits, workers, memory)
+    f, g, rows = np.empty(len(order[0])), np.empty(len(order[1])), None
+    f[order[0]], g[order[1]] = found.f, found.g
+    if found.rows is not None:
+        rows = np.empty(len(f))
+        rows[order[0]] = found.rows
+    return replace(found, f=f, g=g, rows=rows)
+
+
+def _turn(problem: Problem) -> Problem:
+    """Turn the axes so that the first hold most of the variance: a distance to a box is known to be large early."""
+    both = np.concatenate([problem.x, problem.y])
+    axes = np.linalg.eigh(both.T @ both)[1][:, ::-1]
+    return replace(problem, x=np.ascontiguousarray(problem.x @ axes), y=np.ascontiguousarray(problem.y @ axes))
+
+
+def _solve_sorted(problem: Problem, limits: Limits, workers: Workers, memory: int) -> Found:
+    first = max(1.0, spread(problem) / _START)
+    sizes = [max(problem.shape)]
+    while sizes[-1] > _SAMPLE:
+        sizes.append(max(sizes[-1] // _FACTOR, 3 * _SAMPLE // 4))
+    level, passes = _coarsest(_sample(problem, sizes[-1]), first, limits, workers)
+    for size in sizes[-2:0:-1]:
+        level, used = _refine(level, _sample(problem, size), max(1.0, first / 4), workers, limits, memory)
+        passes += used
+    level, used = _refine(level, problem, 1.0, workers, limits, memory, last=True)
+    return _finish(level, passes + used, limits, workers, memory)
+
+
+def _sample(problem: Problem, size: int) -> Problem:
+    """Take points evenly along the tree's order, each with the mass of those it stands for."""
+    sides = []
+    for points, mass in ((problem.x, problem.a), (problem.y, problem.b)):
+        step = max(1, round(len(points) / size))
+        starts = np.arange(0, len(points), step)
+        sides.append((points[np.minimum(starts + step // 2, len(points) - 1)], np.add.reduceat(mass, starts)))
+    (x, a), (y, b) = sides
+    return replace(problem, x=np.ascontiguousarray(x), y=np.ascontiguousarray(y), a=a, b=b)
+
+
+def _coarsest(problem: Problem, heat: float, limits: Limits, workers: Workers) -> tuple[_Level, int]:
+    """Solve the smallest sample at the first temperature, as a problem of its own whose eps is that temperature."""
+    scale = 1 / math.sqrt(heat) if problem.squared else 1 / heat
+    warm = replace(problem, x=problem.x * scale, y=problem.y * scale, penalty=problem.penalty / heat)
+    found = solve_dense(warm, replace(limits, tol=1e-2), workers)
+    return _Level(problem, found.f * heat, found.g * heat, heat), found.passes
+
+
+def _refine(
+    level: _Level, problem: Problem, target: float, workers: Workers, limits: Limits, memory: int, *, last: bool = False
+) -> tuple[_Level, int]:
+    """Carry a sample's potentials to a larger one and cool it down to ``target``."""
+    costs = TreeCosts(problem, workers)
+    heat = level.heat
+    power = problem.power(heat)
+    # The soft c-transform: the best F for the sample's G, at every point of the larger sample.
+    log = costs.log_sums(costs.sides[0], Side(level.problem.y), level.g, heat, None, math.inf)
+    f = heat * (np.log(problem.a) - power * log)
+    g = costs.columns(f, heat)
+    f = costs.rows(g, heat, f, 30 * heat)
+    g = costs.columns(f, heat, g, 30 * heat)
+    passes = 4
+    most = min(_ROW * max(problem.shape), memory // _SUPPORT)
+    while not limits.over(passes):
+        if heat <= target and last:
+            break
+        f, g, used = _sharpen(costs, f, g, heat, 1e-2 if heat <= target else 5e-2, limits, most)
+        passes += used
+        if heat <= target:
+            break
+        cooler = max(target, heat / 2)
+        f = f - (heat - cooler) * (np.log(problem.a) - 2.0)
+        heat = cooler
+    return _Level(problem, f, g, heat), passes
+
+
+def _sharpen(
+    costs: TreeCosts, f: Array, g: Array, heat: float, goal: float, limits: Limits, most: int
+) -> tuple[Array, Array, int]:
+    """Newton's method on a support, roughly, at a temperature that is not the last."""
+    passes = 0
+    slack = max(15 * heat, _SLACK)
+    for _ in range(3):
+        f, g, plan, used = _support(costs, f, g, heat, slack, most)
+        passes += used
+        if plan is None or limits.over(passes):
+            break
+        search = newton(plan, f, heat=heat, goal=goal, box=0.45 * slack, warm=20, max_steps=8, over=limits.over)
+        f, g = search.f, search.g
+        if search.error < max(goal, 5e-2):
+            break
+    return f, g, passes
+
+
+def _support(
+    costs: TreeCosts, f: Array, g: Array, heat: float, slack: float, most: int, tightest: float = 0.0
+) -> tuple[Array, Array, SparsePlan | None, int]:
+    """Return the plan on the pairs within ``slack``, and potentials moved where a point had no such pair."""
+    passes = 0
+    for _ in range(4):
+        pattern, tight = costs.pattern(f, g, slack, most), slack
+        passes += 1
+        while pattern is None and 0.85 * tight > max(10 * heat, tightest):
+            tight *= 0.85
+            pattern = costs.pattern(f, g, tight, most)
+            passes += 1
+        if pattern is None:
+            return f, g, None, passes
+        plan = SparsePlan(costs.problem, *pattern, costs.workers)
+        if plan.full:
+            return f, g, plan, passes
+        f = costs.rows(g, heat, f, 20 * heat)
+        g = costs.columns(f, heat, g, 20 * heat)
+        passes += 2
+    return f, g, None, passes
+
+
+def _finish(level: _Level, passes: int, limits: Limits, workers: Workers, memory: int) -> Found:
+    """Reach the tolerance at the last temperature: on supports where the plan is sparse, else over all pairs."""
+    problem, f, g = level.problem, level.f, level.g
+    costs = TreeCosts(problem, workers)
+    most = min(_ROW * max(problem.shape), memory // _SUPPORT)
+    best = Found(f, g, math.inf, passes)
+    for _ in range(_BOXES):
+        f, g, plan, used = _support(costs, f, g, 1.0, _SLACK, most, tightest=_SLACK)
+        passes += used
+        if plan is None or limits.over(passes):
+            break
+        search = newton(
+            plan, f, heat=1.0, goal=0.4 * limits.tol, box=0.45 * _SLACK, warm=20, max_steps=20, over=limits.over
+        )
+        f, g = search.f, search.g
+        del plan  # before the next one is made: it is what takes the memory
+        if search.error < 0.4 * limits.tol and search.at_edge == 0:
+            done = certify(problem, f, g, limits.tol, workers)
+            passes += 1
+            best = Found(f, g, done.error, passes, done.rows) if done.error < best.error else best
+            if best.error <= limits.tol:
+                return best
+            g = costs.columns(f, 1.0, g, 30.0)
+    return _stream(costs, replace(best, f=f, g=g) if math.isinf(best.error) else best, passes, limits)
+
+
+def _stream(costs: TreeCosts, start: Found, passes: int, limits: Limits) -> Found:
+    """Over-relaxed iterations over all pairs, in single precision as long as that helps, then in double."""
+    f, g, best, exact, last, slow = start.f, start.g, start, False, math.inf, 0
+    relaxation = Relaxation(1.6)
+    for _ in range(limits.max_iter):
+        f, g, error = costs.stream(f, g, relaxation.now, exact=exact)
+        passes += 1
+        slow = slow + 1 if error > 0.9 * last else 0
+        if error < 0.5 * limits.tol or (slow > 3 and error < 1e-3) or limits.over(passes):
+            done = certify(costs.problem, f, g, limits.tol, costs.workers)
+            passes += 1
+            if done.error < best.error:
+                best = Found(f, g, done.error, passes, done.rows)
+            if best.error <= limits.tol or limits.over(passes) or (exact and slow > 3):
+                break
+            exact, slow = True, 0
+        relaxation.look(error)
+        last = error
+    return replace(best, passes=passes)

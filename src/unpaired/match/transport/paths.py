@@ -1,0 +1,57 @@
+"""Which way a label is solved: the one place where that is decided, with the memory that each way takes."""
+
+from __future__ import annotations
+
+import os
+import pathlib as files
+from typing import Literal
+
+__all__ = ["SMALL", "Path", "choose", "free_memory", "memory_of"]
+
+Path = Literal["line", "small", "dense", "multiscale"]
+
+SMALL = 16_384
+"""Pairs up to which a label is one of many in a batch: compiled throughout, no call from Python within it."""
+_LINE = 2_000
+"""Points from which two sorted sweeps are faster than all pairs."""
+_DENSE = 1.5e8
+"""Pairs up to which all of them are kept. Above, finding the ones that matter is faster, and takes little memory."""
+
+
+def choose(n: int, m: int, *, on_line: bool, memory: int) -> Path:
+    """Return the way to solve a label of n and m points, within ``memory`` bytes.
+
+    ========== ======================================= ==================
+    path       when                                    memory
+    ========== ======================================= ==================
+    line       points on a line, distance not squared  O(n + m)
+    small      up to 128 x 128 pairs                   O(n m)
+    dense      up to 12,000 x 12,000 pairs             8 bytes a pair
+    multiscale more, or more than the memory           O(n + m + support)
+    ========== ======================================= ==================
+    """
+    if n * m <= SMALL:
+        return "small"
+    if on_line and max(n, m) >= _LINE:
+        return "line"
+    return "dense" if n * m <= _DENSE and memory_of("dense", n, m) <= memory else "multiscale"
+
+
+def memory_of(path: Path, n: int, m: int, dim: int = 1, *, exact: bool = False) -> int:
+    """Return the bytes that a path takes at most, the points and the coupling not counted."""
+    if path == "small":
+        return 40 * n * m
+    if path == "dense":
+        return (12 if exact else 8) * n * (m + 256) + 200 * (n + m)
+    if path == "line":
+        return 400 * (n + m)
+    return (n + m) * (8_000 + 24 * dim)  # the support: about 100 entries a row, of 40 bytes
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that are free now, or a careful guess."""
+    try:
+        lines = files.Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2) if hasattr(os, "sysconf") else 2**32

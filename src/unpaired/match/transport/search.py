@@ -1,0 +1,64 @@
+"""Finding the pairs that matter: bounding boxes of tiles in float64, then all pairs of a tile in float32."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from unpaired.data.types import Array
+from unpaired.match.transport.kernels import FAST, SAFE, TILE, tile_max
+from unpaired.match.transport.problem import Problem
+
+__all__ = ["boxes", "gap", "lower", "pad", "pair_cost", "reach"]
+
+
+def boxes(points: Array) -> tuple[Array, Array]:
+    """Return the ``(tiles, d)`` lower and upper corners of every tile's bounding box."""
+    starts = np.arange(0, len(points), TILE)
+    return np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
+
+
+def pad(values: Array, tiles: int) -> Array:
+    """Return ``(tiles, TILE)`` potentials, very low where the last tile is filled up."""
+    out = np.full(tiles * TILE, -1e30)
+    out[: len(values)] = values
+    return out.reshape(tiles, TILE)
+
+
+def reach(problem: Problem, f: Array, g: Array) -> float:
+    """Return the largest size of a potential or a cost: single precision is off by a few times 6e-8 of it."""
+    far = float(np.abs(problem.x).max() + np.abs(problem.y).max()) * math.sqrt(problem.x.shape[1])
+    return max(float(np.abs(f).max()), float(np.abs(g).max()), far**2 if problem.squared else far)
+
+
+@njit(**SAFE)
+def gap(x: Array, low: Array, high: Array, t: int, limit: float) -> float:
+    """Squared distance from a point to a box, or something above ``limit``."""
+    s = 0.0
+    for c in range(x.shape[0]):
+        e = max(low[t, c] - x[c], x[c] - high[t, c], 0.0)
+        s += e * e
+        if s > limit:
+            break
+    return s
+
+
+@njit(**FAST)
+def lower(costs: Array, g: Array, t: int, half: Array) -> Any:
+    """Replace a tile's costs by ``G - C`` and return the largest; ``half`` is half a tile to work in."""
+    for k in range(TILE):
+        costs[k] = g[t, k] - costs[k]
+    return tile_max(costs, half)
+
+
+@njit(**SAFE)
+def pair_cost(x: Array, y: Array, i: int, j: int, squared: bool) -> float:
+    """Return the cost of one pair in float64."""
+    s = 0.0
+    for c in range(x.shape[1]):
+        e = x[i, c] - y[j, c]
+        s += e * e
+    return s if squared else math.sqrt(s)

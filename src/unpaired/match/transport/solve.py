@@ -1,0 +1,271 @@
+"""One label or many: check, choose the way, search, certify, and return the coupling with how it went."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from unpaired.data.types import Array
+from unpaired.match.transport.certify import certify
+from unpaired.match.transport.limits import Found, Limits
+from unpaired.match.transport.paths import SMALL, choose, free_memory, memory_of
+from unpaired.match.transport.problem import COSTS, Cost, Problem, prepare
+from unpaired.match.transport.solution import Plan, Solution
+from unpaired.match.transport.truncate import ENTRY_BYTES, couple
+from unpaired.match.transport.workers import Workers
+from unpaired.options import check_choice, check_integer, check_number
+
+__all__ = ["solve", "solve_many"]
+
+_LARGE = 2**24  # pairs from which a label has the threads for itself
+
+
+def solve(
+    x: Array,
+    y: Array,
+    a: Array | None = None,
+    b: Array | None = None,
+    *,
+    eps: float,
+    cost: Cost = "sqeuclidean",
+    unbalanced: float | None = None,
+    tol: float = 1e-4,
+    max_iter: int = 10_000,
+    max_seconds: float = 600.0,
+    keep: float = 0.999,
+    memory: int | None = None,
+    device: str = "cpu",
+    jobs: int = 1,
+) -> Solution:
+    """Solve one entropic optimal-transport problem: minimise ``<C, P> + eps KL(P | a b)`` with marginals a and b.
+
+    Parameters
+    ----------
+    x, y
+        ``(n, d)`` and ``(m, d)`` coordinates.
+    a, b
+        ``(n,)`` and ``(m,)`` masses, not negative, made to sum to one; uniform by default.
+    eps
+        Weight of the entropy, in units of the cost.
+    cost
+        ``C``: the squared Euclidean distance, or the plain one.
+    unbalanced
+        Weight of a Kullback-Leibler penalty that replaces the constraint on both marginals, in units of the cost.
+    tol
+        Largest sum of absolute differences of both marginals, certified in float64.
+    max_iter, max_seconds
+        Limits: passes over the pairs, and wall time. When one is reached, the solution says so.
+    keep
+        Fraction of each row's mass that the sparse coupling keeps.
+    memory
+        Bytes that it may take; half of what is free by default.
+    device
+        ``"cpu"``, or a torch device such as ``"cuda"``.
+    jobs
+        Threads; the result does not depend on it.
+
+    Returns
+    -------
+    Solution
+        Converged or not; nothing is raised for that.
+
+    Raises
+    ------
+    OptionError
+        If an option, a coordinate or a mass cannot be used, or the device is not there.
+
+    Notes
+    -----
+    See docs/transport.md for the algorithm and its sources.
+    """
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    a = np.full(len(x), 1.0) if a is None else a
+    b = np.full(len(y), 1.0) if b is None else b
+    return next(
+        solve_many(
+            [(x, y, a, b)], eps=eps, cost=cost, unbalanced=unbalanced, tol=tol, max_iter=max_iter,
+            max_seconds=max_seconds, keep=keep, memory=memory, device=device, jobs=jobs,
+        )
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The options of :func:`solve`, checked."""
+
+    eps: float
+    cost: Cost
+    unbalanced: float | None
+    tol: float
+    max_iter: int
+    max_seconds: float
+    keep: float
+    memory: int
+    jobs: int
+    halt: threading.Event
+
+    def limits(self) -> Limits:
+        return Limits(self.tol, self.max_iter, time.perf_counter() + self.max_seconds, self.halt)
+
+
+def solve_many(
+    problems: Sequence[tuple[Array, Array, Array, Array]],
+    *,
+    eps: float,
+    cost: Cost = "sqeuclidean",
+    unbalanced: float | None = None,
+    tol: float = 1e-4,
+    max_iter: int = 10_000,
+    max_seconds: float = 600.0,
+    keep: float = 0.999,
+    memory: int | None = None,
+    device: str = "cpu",
+    jobs: int = 1,
+) -> Iterator[Solution]:
+    """Solve many problems ``(x, y, a, b)`` as :func:`solve` does; the solutions come in order.
+
+    Small problems are solved in batches. The others share the threads: each takes one when there are many of them, all
+    when there are few or they are large.
+    """
+    check_choice("cost", cost, COSTS)
+    for name, number in (("eps", eps), ("tol", tol), ("max_seconds", max_seconds)):
+        check_number(name, number, above=0)
+    check_number("keep", keep, above=0, high=1)
+    check_integer("max_iter", max_iter, low=1)
+    check_integer("jobs", jobs, low=1)
+    if unbalanced is not None:
+        check_number("unbalanced", unbalanced, above=0)
+    room = free_memory() // 2 if memory is None else memory
+    job = _Job(eps, cost, unbalanced, tol, max_iter, max_seconds, keep, room, jobs, threading.Event())
+    ready = [prepare(*p, eps=eps, cost=cost, unbalanced=unbalanced) for p in problems]
+    if device != "cpu":
+        from unpaired.match.transport.gpu import solve_batch
+
+        found = solve_batch([r[0] for r in ready], tol=tol, max_iter=max_iter, max_seconds=max_seconds, device=device)
+        return (
+            _finish(problems[k], ready[k], Found(*f[:4]), job, "torch", time.perf_counter())
+            for k, f in enumerate(found)
+        )
+    return _on_cpu(problems, ready, job)
+
+
+_Ready = tuple[Problem, Array, Array]
+
+
+def _on_cpu(problems: Sequence[tuple[Array, ...]], ready: list[_Ready], job: _Job) -> Iterator[Solution]:
+    from unpaired.match.transport.small import solve_small
+
+    start = time.perf_counter()
+    small = [k for k, r in enumerate(ready) if r[0].shape[0] * r[0].shape[1] <= SMALL]
+    batch = (
+        solve_small([ready[k][0] for k in small], tol=job.tol, max_iter=job.max_iter, jobs=job.jobs) if small else []
+    )
+    each = (time.perf_counter() - start) / max(1, len(small))
+    done = {k: Found(*b[:4]) for k, b in zip(small, batch, strict=True)}
+    rest = [k for k in range(len(ready)) if k not in done]
+
+    def one(k: int, workers: Workers, ledger: int) -> Solution:
+        begun = time.perf_counter() - (each if k in done else 0.0)
+        return _solve_one(problems[k], ready[k], job, workers, ledger, done.get(k), begun)
+
+    size = {k: ready[k][0].shape[0] * ready[k][0].shape[1] for k in rest}
+    shared = [k for k in rest if size[k] <= _LARGE] if job.jobs > 1 else []
+    shared = shared if len(shared) >= 2 * job.jobs else []
+    pool = ThreadPoolExecutor(job.jobs) if shared else None
+    try:
+        with Workers(1) as alone, Workers(job.jobs) as together:
+            futures: dict[int, Future[Solution]] = (
+                {} if pool is None else {k: pool.submit(one, k, alone, job.memory // job.jobs) for k in shared}
+            )
+            for k in range(len(ready)):
+                yield futures.pop(k).result() if k in futures else one(k, alone if k in done else together, job.memory)
+    finally:  # also when the caller stops listening, or is interrupted: the threads see the halt and end
+        job.halt.set()
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _solve_one(
+    given: tuple[Array, ...], ready: _Ready, job: _Job, workers: Workers, memory: int, found: Found | None, start: float
+) -> Solution:
+    from unpaired.match.transport.anneal import solve_dense
+    from unpaired.match.transport.line import on_line, solve_line
+    from unpaired.match.transport.multiscale import solve_multiscale
+
+    problem = ready[0]
+    if found is not None:
+        return _finish(given, ready, found, job, "small", start, workers=workers)
+    line = None if problem.squared else on_line(problem)
+    path = choose(*problem.shape, on_line=line is not None, memory=memory)
+    if path == "line" and line is not None:
+        found = solve_line(problem, line, job.limits())
+    elif path == "dense":
+        found = solve_dense(problem, job.limits(), workers)
+    else:
+        found = solve_multiscale(problem, job.limits(), workers, memory)
+    return _finish(given, ready, found, job, path, start, workers=workers)
+
+
+def _finish(
+    given: tuple[Array, ...],
+    ready: _Ready,
+    found: Found,
+    job: _Job,
+    path: str,
+    start: float,
+    workers: Workers | None = None,
+) -> Solution:
+    """Make the solution: potentials in the user's units and order, and the coupling if it fits."""
+    problem, rows, cols = ready
+    workers = workers or Workers(1)
+    f, g = np.full(len(given[0]), -np.inf), np.full(len(given[1]), -np.inf)
+    f[rows], g[cols] = found.f * job.eps, found.g * job.eps
+    plan = Plan(given[0], given[1], f, g, job.eps, job.cost)
+    finite = bool(np.isfinite(found.f).all() and np.isfinite(found.g).all())
+    sums = found.rows
+    if sums is None:
+        sums = certify(problem, found.f, found.g, job.tol, workers).rows
+    most = max(job.memory // (4 * ENTRY_BYTES), 2 * (problem.shape[0] + problem.shape[1]))
+    sparse = couple(problem, found.f, found.g, sums, keep=job.keep, most=most, workers=workers) if finite else None
+    dropped = np.zeros(len(f))
+    coupling = None
+    if sparse is not None:
+        coupling = _spread_out(sparse[0], rows, cols, (len(f), len(g)))
+        dropped[rows] = sparse[1]
+    converged = finite and found.error <= job.tol
+    used: dict[str, Any] = {"path": path, "eps": job.eps, "cost": job.cost, "tol": job.tol, "keep": job.keep}
+    if job.unbalanced is not None:
+        used["unbalanced"] = job.unbalanced
+    known = path if path in {"line", "small", "dense"} else "multiscale"
+    memory = memory_of(known, *problem.shape, problem.x.shape[1])  # type: ignore[arg-type]
+    memory += 0 if coupling is None else ENTRY_BYTES * coupling.nnz
+    return Solution(
+        plan, coupling, dropped, converged, found.error, found.passes, time.perf_counter() - start, memory,
+        "" if converged else _advice(found, job, start), used,
+    )  # fmt: skip
+
+
+def _spread_out(matrix: sp.csr_matrix, rows: Array, cols: Array, shape: tuple[int, int]) -> sp.csr_matrix:
+    """Put back the rows and columns without mass."""
+    if matrix.shape == shape:
+        return matrix
+    starts = np.zeros(shape[0] + 1, matrix.indptr.dtype)
+    starts[rows + 1] = np.diff(matrix.indptr)
+    return sp.csr_matrix((matrix.data, cols[matrix.indices], np.cumsum(starts)), shape=shape)
+
+
+def _advice(found: Found, job: _Job, start: float) -> str:
+    """Say why the tolerance was not reached and what to do."""
+    off = f"the marginals are off by {found.error:.1e} after {found.passes} passes"
+    if time.perf_counter() - start >= job.max_seconds:
+        return f"{off} and {job.max_seconds:g} s; raise max_seconds, eps or tol."
+    if found.passes >= job.max_iter:
+        return f"{off}; raise max_iter, eps or tol."
+    return f"{off}, and further passes do not help; raise eps or tol."

@@ -1,0 +1,143 @@
+"""A label whose pairs do not fit in memory: points in the order of a tree, costs made where they are needed.
+
+Points near each other share a tile, and a tile whose bounding box is too far from a point to matter is never opened.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from unpaired.data.types import Array
+from unpaired.match.transport import tree_kernels as loops
+from unpaired.match.transport.kernels import TILE, padded, tiled
+from unpaired.match.transport.problem import Problem
+from unpaired.match.transport.search import boxes, pad
+from unpaired.match.transport.workers import Workers, parts_of
+
+__all__ = ["Side", "TreeCosts", "tree_order"]
+
+
+def tree_order(points: Array) -> Array:
+    """Return an order in which every run of ``TILE`` points is a leaf of a k-d tree, cut along the widest side."""
+    order = np.arange(len(points))
+    stack = [(0, len(points))]
+    while stack:
+        start, stop = stack.pop()
+        if stop - start <= TILE:
+            continue
+        part = points[order[start:stop]]
+        middle = TILE * ((-(-(stop - start) // TILE)) // 2)
+        along = part[:, int(np.argmax(part.max(axis=0) - part.min(axis=0)))]
+        order[start:stop] = order[start:stop][np.argpartition(along, middle)]
+        stack += [(start, start + middle), (start + middle, stop)]
+    return order
+
+
+class Side:
+    """One side's points, as rows and as tiles with their boxes."""
+
+    def __init__(self, points: Array) -> None:
+        self.points, self.single = points, padded(points, np.float32)
+        self.tiles = tiled(points, np.float32)
+        self.low, self.high = boxes(points)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+class TreeCosts:
+    """Passes over the pairs of two sides, of which only near ones are looked at."""
+
+    def __init__(self, problem: Problem, workers: Workers) -> None:
+        self.problem, self.workers = problem, workers
+        self.sides = Side(problem.x), Side(problem.y)
+        self.parts = parts_of(len(problem.x), 4 * math.prod(problem.shape))
+
+    def log_sums(
+        self, own: Side, other: Side, potential: Array, heat: float, guess: Array | None, slack: float
+    ) -> Array:
+        """Return ``log sum_j exp((G_j - C_ij) / heat)`` for the points of ``own``.
+
+        ``guess`` is the own side's potential, if one is known: pairs more than ``slack`` below it are left out, unless
+        a point turns out to need them.
+        """
+        out = np.empty(len(own))
+        g = pad(potential, len(other.tiles))
+        single, top = g.astype(np.float32), g.max(axis=1)
+        reference = np.full(len(own), np.inf) if guess is None else guess
+        parts = parts_of(len(own), 4 * len(own) * len(other))
+        self.workers.each(
+            lambda i, j, _: loops.log_sums(
+                own.points, own.single, other.tiles, other.low, other.high, single, top, self.problem.squared,
+                reference, heat, slack, i, j, out,
+            ),
+            parts,
+        )  # fmt: skip
+        return out
+
+    def rows(self, g: Array, heat: float, guess: Array | None = None, slack: float = math.inf) -> Array:
+        """Return the best F for G."""
+        log = self.log_sums(self.sides[0], self.sides[1], g, heat, guess, slack)
+        return np.asarray(heat * (np.log(self.problem.a) - self.problem.power(heat) * log))
+
+    def columns(self, f: Array, heat: float, guess: Array | None = None, slack: float = math.inf) -> Array:
+        """Return the best G for F."""
+        log = self.log_sums(self.sides[1], self.sides[0], f, heat, guess, slack)
+        return np.asarray(heat * (np.log(self.problem.b) - self.problem.power(heat) * log))
+
+    def pattern(self, f: Array, g: Array, slack: float, most: int) -> tuple[Array, Array] | None:
+        """Return the pairs with a slack below ``slack`` as CSR without values; None if there are more than ``most``."""
+        own, other = self.sides
+        counts = np.zeros(len(own), np.int64)
+        g64 = pad(g, len(other.tiles))
+        single, top, f32 = g64.astype(np.float32), g64.max(axis=1), f.astype(np.float32)
+        found: list[Array | None] = [None] * len(self.parts)
+
+        def one(i: int, j: int, k: int) -> None:
+            size = 64 * (j - i) + len(other)
+            while size < 4 * most // len(self.parts) + 2 * len(other):
+                cols = np.empty(size, np.uint32)
+                used = loops.select(
+                    own.points, own.single, other.tiles, other.low, other.high, single, top, self.problem.squared, f,
+                    f32, slack, i, j, cols, counts,
+                )  # fmt: skip
+                if used >= 0:
+                    found[k] = cols[:used].copy()
+                    return
+                size *= 3
+
+        self.workers.each(one, self.parts)
+        done = [c for c in found if c is not None]
+        if len(done) < len(found) or counts.sum() > most:
+            return None
+        return np.concatenate([[0], np.cumsum(counts)]), np.concatenate(done)
+
+    def stream(self, f: Array, g: Array, relax: float, *, exact: bool) -> tuple[Array, Array, float]:
+        """Run one over-relaxed iteration over all pairs; return F, G and the error of both marginals before it.
+
+        Rows are updated one by one, and the same pass adds up the columns with the updated rows. ``exact`` works in
+        double precision.
+        """
+        problem, own, other = self.problem, self.sides[0], self.sides[1]
+        kind = np.float64 if exact else np.float32
+        tiles = tiled(other.points, np.float64) if exact else other.tiles
+        x = padded(own.points, np.float64) if exact else own.single
+        potential = pad(g, len(tiles)).astype(kind)
+        sums = np.zeros((len(self.parts), *potential.shape))
+        step, target = np.empty(len(f)), problem.targets(f, 0)
+        power = problem.power(1.0)
+        loop = loops.stream_exact if exact else loops.stream
+        self.workers.each(
+            lambda i, j, k: loop(
+                x, tiles, potential, f.astype(kind), problem.squared, target, power * relax, i, j, step, sums[k]
+            ),
+            self.parts,
+        )
+        have = sums.sum(axis=0).ravel()[: len(g)]
+        want = problem.targets(g, 1)
+        # step = (target / sum)^(power relax): how far the rows were off before they moved
+        off = target * np.abs(1 - step ** (-1 / (power * relax)))
+        error = float(off.sum() + np.abs(have - want).sum())
+        return f + np.log(step), g + power * relax * np.log(want / have), error
