@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from unpaired.data.types import Array
-from unpaired.match.transport.certify import certify
 from unpaired.match.transport.dense import DenseCosts, DensePlan
 from unpaired.match.transport.limits import Found, Limits
 from unpaired.match.transport.newton import newton
@@ -20,6 +19,7 @@ __all__ = ["heats", "solve_dense", "spread"]
 
 
 _ROUGH = 0.05  # L1 error at which a temperature is left, or the next method takes over
+_FLOOR = 1e-5  # L1 error below which single precision does not get
 _ROUNDS = 8
 _RATIO = 4.0  # between two temperatures
 _START = 20.0  # the spread over the first temperature
@@ -69,29 +69,27 @@ def _cool(costs: DenseCosts, f: Array, g: Array, heat: float, limits: Limits, be
         passes += used
         if last or error < 1e-2 or limits.over(before + passes):
             break
-        f, g, error, used = _level(costs, f, g, heat)
-        passes += used
+        f, g, done = _sharpen(costs, f, g, heat)
+        passes += 1
         # What is not moved at a high temperature, between far clusters say, takes ever more steps at a lower one.
-        if error < _ROUGH:
+        if done:
             break
     return f, g, passes
 
 
-def _level(costs: DenseCosts, f: Array, g: Array, heat: float) -> tuple[Array, Array, float, int]:
-    """Sharpen the potentials of a high temperature on few pairs, if that raises the dual over all pairs."""
+def _sharpen(costs: DenseCosts, f: Array, g: Array, heat: float) -> tuple[Array, Array, bool]:
+    """Newton's method on few pairs; return whether the potentials will do, or there are too many pairs for it."""
     problem = costs.problem
     n, m = problem.shape
-    pattern = costs.pattern(f, g, heat * (math.log(1e5) - _log_mass(problem)), int(_SPARSE * n * m))
+    slack = heat * (math.log(1e5) - _log_mass(problem))
+    pattern = costs.pattern(f, g, slack, int(_SPARSE * n * m))
     if pattern is None:
-        return f, g, math.inf, 1
+        return f, g, True
     plan = SparsePlan(problem, *pattern, costs.workers)
     if not plan.full:
-        return f, g, math.inf, 1
-    search = newton(plan, f, heat=heat, goal=1e-2, max_steps=8)
-    before, after = costs.columns(f, heat), costs.columns(search.f, heat)
-    if problem.dual(search.f, after, heat) > problem.dual(f, before, heat):
-        return search.f, after, search.error, 3
-    return f, g, math.inf, 3
+        return f, g, False
+    search = newton(plan, f, heat=heat, goal=1e-2, box=0.45 * slack, max_steps=8)
+    return search.f, search.g, search.error < _ROUGH
 
 
 def _log_mass(problem: Problem) -> float:
@@ -115,10 +113,10 @@ def _on_support(costs: DenseCosts, f: Array, g: Array, passes: int, limits: Limi
         f, g = search.f, search.g
         passes += 2
         if search.error <= 0.4 * limits.tol or search.at_edge == 0:
-            done = certify(problem, f, g, limits.tol, workers)
+            done = limits.certify(problem, f, g, workers)
             passes += 1
             if done.error <= limits.tol:
-                return Found(f, g, done.error, passes, done.rows)
+                return Found(f, g, done.error, passes, done)
         g = costs.columns(f, 1.0)
     return Found(f, g, math.inf, passes)
 
@@ -126,16 +124,21 @@ def _on_support(costs: DenseCosts, f: Array, g: Array, passes: int, limits: Limi
 def _on_all(costs: DenseCosts, found: Found, limits: Limits) -> Found:
     """Scaling passes, then Newton's method, over all pairs."""
     problem, workers, passes = costs.problem, costs.workers, found.passes
-    f, g, _, used = costs.scale(found.f, found.g, 1.0, passes=100, goal=max(0.3 * limits.tol, 1e-5), relax=1.6)
+    f, g, _, used = costs.scale(found.f, found.g, 1.0, passes=100, goal=max(0.3 * limits.tol, _FLOOR), relax=1.6)
     passes += used
     best = found
+    if 0.3 * limits.tol >= _FLOOR:
+        done = limits.certify(problem, f, g, workers)
+        best, passes = Found(f, g, done.error, passes + 1, done), passes + 1
+        if done.error <= limits.tol:
+            return best
     plan = DensePlan(costs, g, exact=limits.tol < 2e-7)
     while True:
         search = newton(plan, f, heat=1.0, goal=0.5 * limits.tol, max_steps=20, max_products=100, over=limits.over)
         f, g = search.f, search.g
         passes += search.passes
-        done = certify(problem, f, g, limits.tol, workers)
+        done = limits.certify(problem, f, g, workers)
         if done.error < best.error:
-            best = Found(f, g, done.error, passes, done.rows)
+            best = Found(f, g, done.error, passes, done)
         if best.error <= limits.tol or limits.over(passes) or search.passes <= 1:
             return replace(best, passes=passes)

@@ -1,32 +1,36 @@
 """The certificate: both marginals of the plan in float64, from the potentials and the points alone.
 
 It shares nothing with the search but the distance function, and is run on what is returned. Pairs below a floor may be
-left out; what they can add up to is part of the error that is reported.
+left out; what they can add up to is part of the error that is reported. The same pass yields the sparse coupling: of
+every row the entries that hold nearly all of its mass.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
+import scipy.sparse as sp
 
 from unpaired.data.types import Array
-from unpaired.match.transport.kernels import FAST, SAFE, TILE, distances, exp_tile, padded, tiled
+from unpaired.match.transport import certify_kernels as loops
+from unpaired.match.transport.kernels import padded, tiled
 from unpaired.match.transport.problem import Problem
-from unpaired.match.transport.search import boxes, gap, lower, pad, pair_cost, reach
+from unpaired.match.transport.search import boxes, pad, reach
 from unpaired.match.transport.workers import Workers, parts_of
 
-__all__ = ["Certificate", "certify"]
+__all__ = ["ENTRY_BYTES", "Certificate", "certify"]
 
+ENTRY_BYTES = 12
+"""Bytes of an entry of the coupling: a value and a column."""
 _SHARE = 0.1  # of the tolerance, for all the pairs left out together
-_FEW = 24  # pairs of a tile above the floor that are cheaper one by one
 
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """Marginals of a plan.
+    """What is known of a plan.
 
     Attributes
     ----------
@@ -36,16 +40,37 @@ class Certificate:
         What the pairs left out can add to the error at most.
     error
         L1 distance of both marginals to what is asked for, and ``omitted``.
+    coupling
+        ``(n, m)`` CSR of the largest entries of every row; ``None`` if it was not asked for, or would not fit.
+    kept
+        ``(n,)`` mass of its rows.
     """
 
     rows: Array
     cols: Array
     omitted: float
     error: float
+    coupling: sp.csr_matrix | None
+    kept: Array
+
+    def reorder(self, rows: Array, cols: Array) -> Certificate:
+        """Return the certificate of the plan whose row ``rows[i]`` is row i here, and likewise its columns."""
+        back = np.argsort(rows)
+        coupling = self.coupling
+        if coupling is not None:
+            moved = sp.csr_matrix(
+                (coupling.data, cols[coupling.indices].astype(np.int32), coupling.indptr), coupling.shape
+            )
+            coupling = moved[back]
+        return replace(
+            self, rows=self.rows[back], cols=self.cols[np.argsort(cols)], kept=self.kept[back], coupling=coupling
+        )
 
 
-def certify(problem: Problem, f: Array, g: Array, tol: float, workers: Workers) -> Certificate:
-    """Return the marginals of ``exp(F + G - C)``.
+def certify(
+    problem: Problem, f: Array, g: Array, tol: float, workers: Workers, *, keep: float | None = None, most: int = 0
+) -> Certificate:
+    """Return the marginals of ``exp(F + G - C)``, and what is worth keeping of it.
 
     Parameters
     ----------
@@ -57,99 +82,98 @@ def certify(problem: Problem, f: Array, g: Array, tol: float, workers: Workers) 
         All omitted pairs together stay below a tenth of it.
     workers
         Threads.
+    keep
+        Fraction of each row's mass that the coupling keeps, none by default; a column that would lose every entry keeps
+        its largest.
+    most
+        Entries of the coupling that fit in memory.
     """
     n, m = problem.shape
-    floor = math.log(_SHARE * tol / (2.0 * n * m))
+    nothing = np.empty(0)
     if not (np.isfinite(f).all() and np.isfinite(g).all()):
-        return Certificate(np.full(n, np.nan), np.full(m, np.nan), 0.0, math.inf)
-    tiles = tiled(problem.y, np.float32)
-    low, high = boxes(problem.y)
-    g64 = pad(g, len(tiles))
-    top = g64.max(axis=1)
-    # Single precision finds the pairs above the floor; its own error is allowed for.
-    cut = floor - 0.01 - 4e-7 * reach(problem, f, g)
+        return Certificate(np.full(n, np.nan), np.full(m, np.nan), 0.0, math.inf, None, nothing)
+    wanted = problem.targets(f, 0)
+    share = min(_SHARE * tol / 2, 1 if keep is None else (1 - keep) / 2)
+    # In relation to what a row should hold, so that the sum of a row with little mass is right as well.
+    floor = np.log(max(share, 1e-290) / m) + np.log(np.maximum(wanted, 1e-300))
+    least = (0.0 if keep is None else (1 - keep) / 2) * wanted / m  # all below it together are half of what may go
+    sides = _Sides(problem, f, g, floor)
     parts = parts_of(n, n * m * 4)
-    rows, cols = np.empty(n), np.zeros((len(parts), *g64.shape))
-    left = np.zeros(len(parts), np.int64)
-    x32, x64, y64 = padded(problem.x, np.float32), padded(problem.x, np.float64), tiled(problem.y, np.float64)
-    f32, g32 = f.astype(np.float32), g64.astype(np.float32)
+    rows, left, cols = np.empty(n), np.zeros(n, np.int64), np.zeros((len(parts), *sides.g.shape))
+    bunch = _Bunch(n, m, len(parts), most if keep is not None else 0)
 
     def one(i: int, j: int, k: int) -> None:
-        left[k] = _marginals(
-            problem.x, x32, x64, y64, tiles, problem.y, problem.squared, f, f32, g64, g32, top, low, high, cut, i, j,
-            rows, cols[k],
+        bunch.fill(
+            k, j - i, lambda ids, values: loops.marginals(
+                *sides.arrays, least, problem.squared, -1.0 if keep is None else keep, i, j, rows, cols[k], left,
+                ids, values, bunch.counts, bunch.kept,
+            ),
         )  # fmt: skip
 
     workers.each(one, parts)
     total = cols.sum(axis=0).ravel()[:m]
-    omitted = 2.0 * float(left.sum()) * math.exp(floor)
-    error = np.abs(rows - problem.targets(f, 0)).sum() + np.abs(total - problem.targets(g, 1)).sum()
-    return Certificate(rows, total, omitted, float(error) + omitted)
+    omitted = 2.0 * float(left @ np.exp(floor))
+    error = float(np.abs(rows - wanted).sum() + np.abs(total - problem.targets(g, 1)).sum())
+    coupling = bunch.matrix() if keep is not None else None
+    if coupling is not None:
+        coupling = _fill_columns(coupling, bunch.kept, problem, f, g)
+    return Certificate(rows, total, omitted, error + omitted, coupling, bunch.kept)
 
 
-@njit(**SAFE)
-def _marginals(
-    x: Array, x32: Array, x64: Array, y64: Array, tiles: Array, y: Array, squared: bool, f: Array, f32: Array,
-    g: Array, g32: Array, top: Array, low: Array, high: Array, cut: float, i0: int, i1: int, rows: Array, cols: Array,
-) -> int:  # fmt: skip
-    """Add up rows i0 to i1; return how many pairs were left out."""
-    z32, half, z = np.empty(TILE, np.float32), np.empty(TILE // 2, np.float32), np.empty(TILE)
-    chosen = np.empty(TILE, np.int64)
-    left = 0
-    m = y.shape[0]
-    for i in range(i0, i1):
-        total = 0.0
-        point, point32, limit32 = x[i], x32[i], np.float32(cut) - f32[i]
-        for t in range(tiles.shape[0]):
-            width = min(TILE, m - t * TILE)
-            room = f[i] + top[t] - cut
-            if room <= 0.0:
-                left += width
-                continue
-            limit = room if squared else room * room
-            if gap(point, low, high, t, limit) > limit:
-                left += width
-                continue
-            distances(point32, tiles, t, squared, z32)
-            count = _above(z32, g32, t, limit32, half, chosen)
-            left += width - count
-            if count == 0:
-                continue
-            if count <= _FEW:
-                for q in range(count):
-                    k = chosen[q]
-                    z[q] = f[i] + g[t, k] - pair_cost(x, y, i, t * TILE + k, squared)
-                exp_tile(z, count)
-                for q in range(count):
-                    cols[t, chosen[q]] += z[q]
-                    total += z[q]
-            else:
-                left -= width - count
-                distances(x64[i], y64, t, squared, z)
-                for k in range(width):
-                    z[k] = f[i] + g[t, k] - z[k]
-                exp_tile(z, width)
-                total += _add(z, cols, t, width)
-        rows[i] = total
-    return left
+class _Sides:
+    """The arrays of both sides that the loops read; single precision finds the pairs above the floor."""
+
+    def __init__(self, problem: Problem, f: Array, g: Array, floor: Array) -> None:
+        x, y = problem.x, problem.y
+        tiles = tiled(y, np.float32)
+        self.g = pad(g, len(tiles))
+        low, high = boxes(y)
+        cut = floor - 0.01 - 4e-7 * reach(problem, f, g)  # its own error is allowed for
+        self.arrays = (
+            x, padded(x, np.float32), padded(x, np.float64), y, tiles, tiled(y, np.float64), f, self.g,
+            self.g.astype(np.float32), self.g.max(axis=1), low, high, cut,
+        )  # fmt: skip
 
 
-@njit(**SAFE)
-def _above(costs: Array, g: Array, t: int, limit: float, half: Array, chosen: Array) -> int:
-    if lower(costs, g, t, half) <= limit:
-        return 0
-    count = 0
-    for k in range(TILE):
-        chosen[count] = k
-        if costs[k] > limit:
-            count += 1
-    return count
+class _Bunch:
+    """Rows of a sparse matrix from several threads, within a limit on its entries."""
+
+    def __init__(self, n: int, m: int, parts: int, most: int) -> None:
+        self.counts, self.kept = np.zeros(n, np.int64), np.zeros(n)
+        self._shape, self._most, self._room = (n, m), most, -(-most // parts)
+        self._found: list[tuple[Array, Array] | None] = [None] * parts
+
+    def fill(self, part: int, rows: int, work: Callable[[Array, Array], int]) -> None:
+        """Call ``work(cols, values)``, which returns how many it wrote, or -1 where there was no room."""
+        size = min(self._room, rows * self._shape[1])
+        ids, values = np.empty(size, np.int32), np.empty(size)  # memory that is not touched costs nothing
+        used = work(ids, values)
+        if used >= 0:
+            self._found[part] = ids[:used].copy(), values[:used].copy()
+
+    def matrix(self) -> sp.csr_matrix | None:
+        """Return the rows, or ``None`` if they did not fit."""
+        done = [part for part in self._found if part is not None]
+        if len(done) < len(self._found) or self.counts.sum() > self._most:
+            return None
+        starts = np.concatenate([[0], np.cumsum(self.counts)])
+        ids, values = (np.concatenate([part[k] for part in done]) for k in (0, 1))
+        return sp.csr_matrix((values, ids, starts), shape=self._shape)
 
 
-@njit(**FAST)
-def _add(z: Array, sums: Array, t: int, width: int) -> float:
-    s = 0.0
-    for k in range(width):
-        s += z[k]
-        sums[t, k] += z[k]
-    return s
+def _fill_columns(matrix: sp.csr_matrix, kept: Array, problem: Problem, f: Array, g: Array) -> sp.csr_matrix:
+    """Give every column without an entry its largest one, and add it to what its row keeps."""
+    from scipy.spatial.distance import cdist
+
+    bare = np.flatnonzero(np.bincount(matrix.indices, minlength=matrix.shape[1]) == 0)
+    if len(bare) == 0:
+        return matrix
+    rows, values = np.empty(len(bare), np.int64), np.empty(len(bare))
+    step = max(1, 2**22 // matrix.shape[0])
+    for start in range(0, len(bare), step):
+        at = bare[start : start + step]
+        logs = f[:, None] - cdist(problem.x, problem.y[at], "sqeuclidean" if problem.squared else "euclidean")
+        rows[start : start + step] = logs.argmax(axis=0)
+        values[start : start + step] = np.exp(logs.max(axis=0) + g[at])
+    np.add.at(kept, rows, values)
+    return (matrix + sp.csr_matrix((values, (rows, bare)), shape=matrix.shape)).tocsr()

@@ -78,26 +78,18 @@ class DenseCosts:
 
     def pattern(self, f: Array, g: Array, slack: float, most: int) -> tuple[Array, Array] | None:
         """Return the pairs with a slack below ``slack`` as CSR without values; None if there are more than ``most``."""
-        n = self.problem.shape[0]
-        counts = np.zeros(n, np.int64)
+        counts = np.empty(self.problem.shape[0], np.int64)
         single, other = f.astype(np.float32), self._fill(g, _NOTHING)
-        found: list[Array | None] = [None] * len(self.parts)
-
-        def one(i: int, j: int, k: int) -> None:
-            room = 64 * (j - i) + 2 * TILE
-            while room < 2 * most + 2 * TILE * (j - i):
-                cols = np.empty(room, np.uint32)
-                used = loops.select(self.costs, single, other, slack, i, j, cols, counts)
-                if used >= 0:
-                    found[k] = cols[:used].copy()
-                    return
-                room *= 3
-
-        self.workers.each(one, self.parts)
-        if any(c is None for c in found) or counts.sum() > most:
-            return None
+        self.workers.each(lambda i, j, _: loops.count_above(self.costs, single, other, slack, i, j, counts), self.parts)
         starts = np.concatenate([[0], np.cumsum(counts)])
-        return starts, np.concatenate([c for c in found if c is not None])
+        if starts[-1] > most:
+            return None
+        cols = np.empty(starts[-1], np.uint32)
+        self.workers.each(
+            lambda i, j, _: loops.select(self.costs, single, other, slack, i, j, cols[starts[i] : starts[j]]),
+            self.parts,
+        )
+        return starts, cols
 
     def _absorb(self, f: Array, g: Array, heat: float) -> None:
         single, other = f.astype(np.float32), self._fill(g, _NOTHING)

@@ -10,6 +10,7 @@ from numba import njit
 
 from unpaired.data.types import Array
 from unpaired.match.transport.kernels import FAST, SAFE, TILE, distances, exp2_tile, exp_tile, tile_max, tile_sum
+from unpaired.match.transport.search import above
 
 __all__ = [
     "absorb",
@@ -17,6 +18,7 @@ __all__ = [
     "back",
     "best_columns",
     "best_rows",
+    "count_above",
     "fill_costs",
     "forth",
     "select",
@@ -48,9 +50,10 @@ def absorb(costs: Array, f: Array, g: Array, heat: float, i0: int, i1: int, kern
     scale = _LOG2_E / np.float32(heat)
     z = np.empty(TILE, np.float32)
     for i in range(i0, i1):
+        fi = f[i]
         for t in range(costs.shape[1]):
             for k in range(TILE):
-                z[k] = (f[i] + g[t, k] - costs[i, t, k]) * scale
+                z[k] = (fi + g[t, k] - costs[i, t, k]) * scale
             exp2_tile(z)
             for k in range(TILE):
                 kernel[i, t, k] = z[k]
@@ -61,13 +64,14 @@ def absorb_exact(
     x: Array, tiles: Array, squared: bool, f: Array, g: Array, heat: float, i0: int, i1: int, kernel: Array, sums: Array
 ) -> None:  # fmt: skip
     """Do the same with exponents in double precision; add the column sums to ``sums`` (tiles, TILE)."""
-    z = np.empty(TILE)
+    z, cold = np.empty(TILE), 1 / heat
     for i in range(i0, i1):
-        point = x[i]
+        point, fi = x[i], f[i]
         for t in range(tiles.shape[0]):
             distances(point, tiles, t, squared, z)
             for k in range(TILE):
-                z[k] = min((f[i] + g[t, k] - z[k]) / heat, _HIGH)
+                e = (fi + g[t, k] - z[k]) * cold
+                z[k] = e if e < _HIGH else _HIGH
             exp_tile(z, TILE)
             for k in range(TILE):
                 kernel[i, t, k] = z[k]
@@ -117,11 +121,14 @@ def best_columns(costs: Array, f: Array, heat: float, t0: int, t1: int, out: Arr
             top[k] = np.float32(-3e38)
             total[k] = _ZERO
         for i in range(costs.shape[0]):
+            fi = f[i]
             for k in range(TILE):
-                top[k] = max(top[k], f[i] - costs[i, t, k])
+                e = fi - costs[i, t, k]
+                top[k] = e if e > top[k] else top[k]
         for i in range(costs.shape[0]):
+            fi = f[i]
             for k in range(TILE):
-                z[k] = (f[i] - costs[i, t, k] - top[k]) * scale
+                z[k] = (fi - costs[i, t, k] - top[k]) * scale
             exp2_tile(z)
             for k in range(TILE):
                 total[k] += z[k]
@@ -149,26 +156,36 @@ def best_rows(costs: Array, g: Array, heat: float, i0: int, i1: int, out: Array)
         out[i] = top / heat + math.log(total)
 
 
+@njit(**FAST)
+def count_above(costs: Array, f: Array, g: Array, slack: float, i0: int, i1: int, counts: Array) -> None:
+    """Count the columns with ``F_i + G_j - C_ij > -slack`` of rows i0 to i1."""
+    for i in range(i0, i1):
+        limit = np.float32(-slack) - f[i]
+        total = 0
+        for t in range(costs.shape[1]):
+            few: Any = np.int32(0)
+            for k in range(TILE):
+                few += np.int32(1) if g[t, k] - costs[i, t, k] > limit else np.int32(0)
+            total += few
+        counts[i] = total
+
+
 @njit(**SAFE)
-def select(costs: Array, f: Array, g: Array, slack: float, i0: int, i1: int, cols: Array, counts: Array) -> int:
-    """Write the columns with ``F_i + G_j - C_ij > -slack`` of rows i0 to i1; return how many, -1 if they do not fit."""
+def select(costs: Array, f: Array, g: Array, slack: float, i0: int, i1: int, cols: Array) -> None:
+    """Write the columns with ``F_i + G_j - C_ij > -slack`` of rows i0 to i1."""
     z, half = np.empty(TILE, np.float32), np.empty(TILE // 2, np.float32)
+    near = np.empty(TILE, np.int64)
     at = 0
     for i in range(i0, i1):
-        start = at
         limit = np.float32(-slack) - f[i]
         for t in range(costs.shape[1]):
             _slacks(costs, g, i, t, z)
             if tile_max(z, half) <= limit:
                 continue
-            if at + TILE > cols.shape[0]:
-                return -1
-            for k in range(TILE):
-                cols[at] = t * TILE + k
-                if z[k] > limit:
-                    at += 1
-        counts[i] = at - start
-    return at
+            count = above(z, half, limit, near)
+            for q in range(count):
+                cols[at + q] = t * TILE + near[q]
+            at += count
 
 
 @njit(**FAST)

@@ -10,7 +10,19 @@ from numba import njit
 
 from unpaired.data.types import Array
 
-__all__ = ["FAST", "SAFE", "TILE", "distances", "exp2_tile", "exp_tile", "padded", "tile_max", "tile_sum", "tiled"]
+__all__ = [
+    "FAST",
+    "LANES",
+    "SAFE",
+    "TILE",
+    "distances",
+    "exp2_tile",
+    "exp_tile",
+    "padded",
+    "tile_max",
+    "tile_sum",
+    "tiled",
+]
 
 SAFE: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy", "cache": True}
 """For loops that gather: reassociation would only make them slower."""
@@ -20,6 +32,9 @@ FAST: dict[str, Any] = SAFE | {"fastmath": {"contract", "nnan", "ninf", "nsz", "
 TILE = 256
 """Points of a tile. Tiles hold one coordinate after the other, so that a loop over a tile's points reads contiguous
 memory and needs no slice (a slice costs the compiled code as much as ten distances)."""
+
+
+LANES = TILE // 8
 
 
 def padded(points: Array, dtype: Any) -> Array:
@@ -71,10 +86,10 @@ def tile_max(z: Array, half: Array) -> Any:
         half[k] = z[k] if z[k] > z[k + TILE // 2] else z[k + TILE // 2]
     for k in range(TILE // 4):
         half[k] = half[k] if half[k] > half[k + TILE // 4] else half[k + TILE // 4]
-    for k in range(TILE // 8):
-        half[k] = half[k] if half[k] > half[k + TILE // 8] else half[k + TILE // 8]
+    for k in range(LANES):
+        half[k] = half[k] if half[k] > half[k + LANES] else half[k + LANES]
     top = half[0]
-    for k in range(1, TILE // 8):
+    for k in range(1, LANES):
         top = max(top, half[k])
     return top
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from unpaired.data.types import Array
 from unpaired.match.transport.anneal import solve_dense, spread
-from unpaired.match.transport.certify import certify
 from unpaired.match.transport.limits import Found, Limits, Relaxation
 from unpaired.match.transport.newton import newton
 from unpaired.match.transport.problem import Problem
@@ -24,7 +23,8 @@ _FACTOR = 6  # between the sizes of two samples
 _START = 25.0  # the spread over the first temperature
 _SUPPORT = 48  # bytes of an entry of the support, with all that the search keeps of it
 _ROW = 400  # entries a row of the support at most: more, and passes over all pairs are faster
-_SLACK = 30.0
+_FIRST = 8.0  # temperatures below a row's mass within which a pair is on the support, to begin with
+_LAST = 16.0  # and in the end
 _BOXES = 20  # supports tried at one temperature
 
 
@@ -44,12 +44,10 @@ def solve_multiscale(problem: Problem, limits: Limits, workers: Workers, memory:
     order = tree_order(turned.x), tree_order(turned.y)
     sorted_ = replace(turned, x=turned.x[order[0]], y=turned.y[order[1]], a=turned.a[order[0]], b=turned.b[order[1]])
     found = _solve_sorted(sorted_, limits, workers, memory)
-    f, g, rows = np.empty(len(order[0])), np.empty(len(order[1])), None
+    f, g = np.empty(len(order[0])), np.empty(len(order[1]))
     f[order[0]], g[order[1]] = found.f, found.g
-    if found.rows is not None:
-        rows = np.empty(len(f))
-        rows[order[0]] = found.rows
-    return replace(found, f=f, g=g, rows=rows)
+    sure = None if found.certificate is None else found.certificate.reorder(*order)
+    return replace(found, f=f, g=g, certificate=sure)
 
 
 def _turn(problem: Problem) -> Problem:
@@ -96,19 +94,11 @@ def _refine(
 ) -> tuple[_Level, int]:
     """Carry a sample's potentials to a larger one and cool it down to ``target``."""
     costs = TreeCosts(problem, workers)
-    heat = level.heat
-    power = problem.power(heat)
-    # The soft c-transform: the best F for the sample's G, at every point of the larger sample.
-    log = costs.log_sums(costs.sides[0], Side(level.problem.y), level.g, heat, None, math.inf)
-    f = heat * (np.log(problem.a) - power * log)
-    g = costs.columns(f, heat)
-    f = costs.rows(g, heat, f, 30 * heat)
-    g = costs.columns(f, heat, g, 30 * heat)
-    passes = 4
+    heat, passes = level.heat, 1
+    # The soft c-transform: the best F for the sample's G, at every point of the larger sample; and the other way.
+    f, g = costs.extend(Side(level.problem.x), Side(level.problem.y), level.f, level.g, heat)
     most = min(_ROW * max(problem.shape), memory // _SUPPORT)
-    while not limits.over(passes):
-        if heat <= target and last:
-            break
+    while not limits.over(passes) and not (heat <= target and last):
         f, g, used = _sharpen(costs, f, g, heat, 1e-2 if heat <= target else 5e-2, limits, most)
         passes += used
         if heat <= target:
@@ -124,7 +114,7 @@ def _sharpen(
 ) -> tuple[Array, Array, int]:
     """Newton's method on a support, roughly, at a temperature that is not the last."""
     passes = 0
-    slack = max(15 * heat, _SLACK)
+    slack = heat * (_FIRST - _log_mass(costs.problem))
     for _ in range(3):
         f, g, plan, used = _support(costs, f, g, heat, slack, most)
         passes += used
@@ -138,26 +128,32 @@ def _sharpen(
 
 
 def _support(
-    costs: TreeCosts, f: Array, g: Array, heat: float, slack: float, most: int, tightest: float = 0.0
+    costs: TreeCosts, f: Array, g: Array, heat: float, slack: float, most: int, *, whole: bool = False
 ) -> tuple[Array, Array, SparsePlan | None, int]:
-    """Return the plan on the pairs within ``slack``, and potentials moved where a point had no such pair."""
+    """Return the plan on the pairs within ``slack``, and potentials moved where a point had no such pair.
+
+    Where there are too many, the slack is tightened, unless ``whole``; then the plan may be None.
+    """
     passes = 0
-    for _ in range(4):
+    for _ in range(6):
         pattern, tight = costs.pattern(f, g, slack, most), slack
         passes += 1
-        while pattern is None and 0.85 * tight > max(10 * heat, tightest):
+        while pattern is None and not whole and 0.85 * tight > 8 * heat:
             tight *= 0.85
             pattern = costs.pattern(f, g, tight, most)
             passes += 1
         if pattern is None:
-            return f, g, None, passes
+            break
         plan = SparsePlan(costs.problem, *pattern, costs.workers)
         if plan.full:
             return f, g, plan, passes
-        f = costs.rows(g, heat, f, 20 * heat)
-        g = costs.columns(f, heat, g, 20 * heat)
-        passes += 2
+        f, g = costs.mend(f, g, heat, *plan.bare())
+        passes += 1
     return f, g, None, passes
+
+
+def _log_mass(problem: Problem) -> float:
+    return float(np.log(max(problem.a.min(), problem.b.min())))
 
 
 def _finish(level: _Level, passes: int, limits: Limits, workers: Workers, memory: int) -> Found:
@@ -165,24 +161,28 @@ def _finish(level: _Level, passes: int, limits: Limits, workers: Workers, memory
     problem, f, g = level.problem, level.f, level.g
     costs = TreeCosts(problem, workers)
     most = min(_ROW * max(problem.shape), memory // _SUPPORT)
-    best = Found(f, g, math.inf, passes)
+    best, depth = Found(f, g, math.inf, passes), _FIRST
     for _ in range(_BOXES):
-        f, g, plan, used = _support(costs, f, g, 1.0, _SLACK, most, tightest=_SLACK)
+        slack = depth - _log_mass(problem)
+        f, g, plan, used = _support(costs, f, g, 1.0, slack, most, whole=True)
         passes += used
         if plan is None or limits.over(passes):
             break
-        search = newton(
-            plan, f, heat=1.0, goal=0.4 * limits.tol, box=0.45 * _SLACK, warm=20, max_steps=20, over=limits.over
-        )
+        goal = 0.4 * limits.tol if depth > _FIRST else max(0.4 * limits.tol, 1e-3)
+        search = newton(plan, f, heat=1.0, goal=goal, box=0.45 * slack, warm=20, max_steps=20, over=limits.over)
         f, g = search.f, search.g
         del plan  # before the next one is made: it is what takes the memory
-        if search.error < 0.4 * limits.tol and search.at_edge == 0:
-            done = certify(problem, f, g, limits.tol, workers)
-            passes += 1
-            best = Found(f, g, done.error, passes, done.rows) if done.error < best.error else best
-            if best.error <= limits.tol:
-                return best
-            g = costs.columns(f, 1.0, g, 30.0)
+        if search.error > goal or search.at_edge > 0:
+            continue
+        if depth == _FIRST:
+            depth = _LAST
+            continue
+        done = limits.certify(problem, f, g, workers)
+        passes += 1
+        best = Found(f, g, done.error, passes, done) if done.error < best.error else best
+        if best.error <= limits.tol:
+            return best
+        depth += 4.0  # what was left out is too much
     return _stream(costs, replace(best, f=f, g=g) if math.isinf(best.error) else best, passes, limits)
 
 
@@ -195,10 +195,10 @@ def _stream(costs: TreeCosts, start: Found, passes: int, limits: Limits) -> Foun
         passes += 1
         slow = slow + 1 if error > 0.9 * last else 0
         if error < 0.5 * limits.tol or (slow > 3 and error < 1e-3) or limits.over(passes):
-            done = certify(costs.problem, f, g, limits.tol, costs.workers)
+            done = limits.certify(costs.problem, f, g, costs.workers)
             passes += 1
             if done.error < best.error:
-                best = Found(f, g, done.error, passes, done.rows)
+                best = Found(f, g, done.error, passes, done)
             if best.error <= limits.tol or limits.over(passes) or (exact and slow > 3):
                 break
             exact, slow = True, 0

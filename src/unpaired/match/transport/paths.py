@@ -14,7 +14,7 @@ SMALL = 16_384
 """Pairs up to which a label is one of many in a batch: compiled throughout, no call from Python within it."""
 _LINE = 2_000
 """Points from which two sorted sweeps are faster than all pairs."""
-_DENSE = 1.5e8
+_DENSE = 2.5e7
 """Pairs up to which all of them are kept. Above, finding the ones that matter is faster, and takes little memory."""
 
 
@@ -26,7 +26,7 @@ def choose(n: int, m: int, *, on_line: bool, memory: int) -> Path:
     ========== ======================================= ==================
     line       points on a line, distance not squared  O(n + m)
     small      up to 128 x 128 pairs                   O(n m)
-    dense      up to 12,000 x 12,000 pairs             8 bytes a pair
+    dense      up to 5,000 x 5,000 pairs               8 bytes a pair
     multiscale more, or more than the memory           O(n + m + support)
     ========== ======================================= ==================
     """

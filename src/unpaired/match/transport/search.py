@@ -9,10 +9,10 @@ import numpy as np
 from numba import njit
 
 from unpaired.data.types import Array
-from unpaired.match.transport.kernels import FAST, SAFE, TILE, tile_max
+from unpaired.match.transport.kernels import FAST, LANES, SAFE, TILE, tile_max
 from unpaired.match.transport.problem import Problem
 
-__all__ = ["boxes", "gap", "lower", "pad", "pair_cost", "reach"]
+__all__ = ["above", "boxes", "gap", "lower", "pad", "pair_cost", "reach"]
 
 
 def boxes(points: Array) -> tuple[Array, Array]:
@@ -52,6 +52,23 @@ def lower(costs: Array, g: Array, t: int, half: Array) -> Any:
     for k in range(TILE):
         costs[k] = g[t, k] - costs[k]
     return tile_max(costs, half)
+
+
+@njit(**SAFE)
+def above(z: Array, half: Array, limit: float, chosen: Array) -> int:
+    """Write the places of a tile's entries above ``limit``; return how many.
+
+    ``half`` is as :func:`~unpaired.match.transport.kernels.tile_max` leaves it: its first entries are the largest of
+    every so many-th entry of the tile, so that few entries are looked at where few are above.
+    """
+    count = 0
+    for lane in range(LANES):
+        if half[lane] > limit:
+            for k in range(lane, TILE, LANES):
+                chosen[count] = k
+                if z[k] > limit:
+                    count += 1
+    return count
 
 
 @njit(**SAFE)

@@ -13,12 +13,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from unpaired.data.types import Array
-from unpaired.match.transport.certify import certify
+from unpaired.match.transport.certify import ENTRY_BYTES
 from unpaired.match.transport.limits import Found, Limits
 from unpaired.match.transport.paths import SMALL, choose, free_memory, memory_of
 from unpaired.match.transport.problem import COSTS, Cost, Problem, prepare
 from unpaired.match.transport.solution import Plan, Solution
-from unpaired.match.transport.truncate import ENTRY_BYTES, couple
 from unpaired.match.transport.workers import Workers
 from unpaired.options import check_choice, check_integer, check_number
 
@@ -111,8 +110,9 @@ class _Job:
     jobs: int
     halt: threading.Event
 
-    def limits(self) -> Limits:
-        return Limits(self.tol, self.max_iter, time.perf_counter() + self.max_seconds, self.halt)
+    def limits(self, problem: Problem) -> Limits:
+        most = max(self.memory // (4 * ENTRY_BYTES), 2 * sum(problem.shape))
+        return Limits(self.tol, self.max_iter, time.perf_counter() + self.max_seconds, self.halt, self.keep, most)
 
 
 def solve_many(
@@ -205,11 +205,11 @@ def _solve_one(
     line = None if problem.squared else on_line(problem)
     path = choose(*problem.shape, on_line=line is not None, memory=memory)
     if path == "line" and line is not None:
-        found = solve_line(problem, line, job.limits())
+        found = solve_line(problem, line, job.limits(problem))
     elif path == "dense":
-        found = solve_dense(problem, job.limits(), workers)
+        found = solve_dense(problem, job.limits(problem), workers)
     else:
-        found = solve_multiscale(problem, job.limits(), workers, memory)
+        found = solve_multiscale(problem, job.limits(problem), workers, memory)
     return _finish(given, ready, found, job, path, start, workers=workers)
 
 
@@ -228,18 +228,13 @@ def _finish(
     f, g = np.full(len(given[0]), -np.inf), np.full(len(given[1]), -np.inf)
     f[rows], g[cols] = found.f * job.eps, found.g * job.eps
     plan = Plan(given[0], given[1], f, g, job.eps, job.cost)
-    finite = bool(np.isfinite(found.f).all() and np.isfinite(found.g).all())
-    sums = found.rows
-    if sums is None:
-        sums = certify(problem, found.f, found.g, job.tol, workers).rows
-    most = max(job.memory // (4 * ENTRY_BYTES), 2 * (problem.shape[0] + problem.shape[1]))
-    sparse = couple(problem, found.f, found.g, sums, keep=job.keep, most=most, workers=workers) if finite else None
+    sure = found.certificate or job.limits(problem).certify(problem, found.f, found.g, workers)
     dropped = np.zeros(len(f))
     coupling = None
-    if sparse is not None:
-        coupling = _spread_out(sparse[0], rows, cols, (len(f), len(g)))
-        dropped[rows] = sparse[1]
-    converged = finite and found.error <= job.tol
+    if sure.coupling is not None:
+        coupling = _spread_out(sure.coupling, rows, cols, (len(f), len(g)))
+        dropped[rows] = np.maximum(sure.rows - sure.kept, 0.0)
+    converged = sure.error <= job.tol
     used: dict[str, Any] = {"path": path, "eps": job.eps, "cost": job.cost, "tol": job.tol, "keep": job.keep}
     if job.unbalanced is not None:
         used["unbalanced"] = job.unbalanced
@@ -247,8 +242,8 @@ def _finish(
     memory = memory_of(known, *problem.shape, problem.x.shape[1])  # type: ignore[arg-type]
     memory += 0 if coupling is None else ENTRY_BYTES * coupling.nnz
     return Solution(
-        plan, coupling, dropped, converged, found.error, found.passes, time.perf_counter() - start, memory,
-        "" if converged else _advice(found, job, start), used,
+        plan, coupling, dropped, converged, sure.error, found.passes, time.perf_counter() - start, memory,
+        "" if converged else _advice(found, sure.error, job, start), used,
     )  # fmt: skip
 
 
@@ -261,9 +256,9 @@ def _spread_out(matrix: sp.csr_matrix, rows: Array, cols: Array, shape: tuple[in
     return sp.csr_matrix((matrix.data, cols[matrix.indices], np.cumsum(starts)), shape=shape)
 
 
-def _advice(found: Found, job: _Job, start: float) -> str:
+def _advice(found: Found, error: float, job: _Job, start: float) -> str:
     """Say why the tolerance was not reached and what to do."""
-    off = f"the marginals are off by {found.error:.1e} after {found.passes} passes"
+    off = f"the marginals are off by {error:.1e} after {found.passes} passes"
     if time.perf_counter() - start >= job.max_seconds:
         return f"{off} and {job.max_seconds:g} s; raise max_seconds, eps or tol."
     if found.passes >= job.max_iter:

@@ -44,11 +44,14 @@ class SparsePlan:
             lambda i, j, _: _pair_costs(y, x, self.col_starts, self.rows, problem.squared, i, j, self.costs),
             self._col_parts,
         )
-        widths = np.diff(self.col_starts)
-        self.full = bool((widths > 0).all() and (np.diff(starts) > 0).all())
-        self._widest = int(widths.max(initial=1))
+        self.full = all(len(ids) == 0 for ids in self.bare())
+        self._widest = int(np.diff(self.col_starts).max(initial=1))
         self._by_col, self._by_row = np.empty(self.nnz), np.empty(self.nnz)
         self.sums, self.col_sums = np.empty(n), np.empty(m)
+
+    def bare(self) -> tuple[Array, Array]:
+        """Return the rows and the columns without any pair."""
+        return np.flatnonzero(np.diff(self.starts) == 0), np.flatnonzero(np.diff(self.col_starts) == 0)
 
     def evaluate(self, f: Array, heat: float) -> Array:
         """Set the plan to F and its best G; return G. Row sums are in ``sums``, column sums in ``col_sums``."""
@@ -126,9 +129,9 @@ def _pair_costs(
 
 
 @njit(**SAFE)
-def _exponents(f: Array, rows: Array, costs: Array, start: int, width: int, heat: float, z: Array) -> None:
+def _exponents(f: Array, rows: Array, costs: Array, start: int, width: int, cold: float, z: Array) -> None:
     for k in range(width):
-        z[k] = (f[rows[start + k]] - costs[start + k]) / heat
+        z[k] = (f[rows[start + k]] - costs[start + k]) * cold
 
 
 @njit(**FAST)
@@ -163,7 +166,7 @@ def _best_columns(
             g[j] = -1e300
             sums[j] = 0.0
             continue
-        _exponents(f, rows, costs, start, width, heat, z)
+        _exponents(f, rows, costs, start, width, 1 / heat, z)
         top = _lower_by_max(z, width)
         exp_tile(z, width)
         total = _total(z, width)

@@ -77,15 +77,24 @@ class TreeCosts:
         )  # fmt: skip
         return out
 
-    def rows(self, g: Array, heat: float, guess: Array | None = None, slack: float = math.inf) -> Array:
-        """Return the best F for G."""
-        log = self.log_sums(self.sides[0], self.sides[1], g, heat, guess, slack)
-        return np.asarray(heat * (np.log(self.problem.a) - self.problem.power(heat) * log))
+    def extend(self, x: Side, y: Side, f: Array, g: Array, heat: float) -> tuple[Array, Array]:
+        """Return the best F for the G of points ``y``, and the best G for the F of points ``x``."""
+        rows = self.log_sums(self.sides[0], y, g, heat, None, math.inf)
+        cols = self.log_sums(self.sides[1], x, f, heat, None, math.inf)
+        power = self.problem.power(heat)
+        return heat * (np.log(self.problem.a) - power * rows), heat * (np.log(self.problem.b) - power * cols)
 
-    def columns(self, f: Array, heat: float, guess: Array | None = None, slack: float = math.inf) -> Array:
-        """Return the best G for F."""
-        log = self.log_sums(self.sides[1], self.sides[0], f, heat, guess, slack)
-        return np.asarray(heat * (np.log(self.problem.b) - self.problem.power(heat) * log))
+    def mend(self, f: Array, g: Array, heat: float, rows: Array, cols: Array) -> tuple[Array, Array]:
+        """Return potentials that are the best for the other side's at the given rows, then at the given columns."""
+        f, g, power = f.copy(), g.copy(), self.problem.power(heat)
+        for own, other, ids, mine, theirs, mass in (
+            (self.sides[0], self.sides[1], rows, f, g, self.problem.a),
+            (self.sides[1], self.sides[0], cols, g, f, self.problem.b),
+        ):
+            if len(ids):
+                log = self.log_sums(Side(own.points[ids]), other, theirs, heat, None, math.inf)
+                mine[ids] = heat * (np.log(mass[ids]) - power * log)
+        return f, g
 
     def pattern(self, f: Array, g: Array, slack: float, most: int) -> tuple[Array, Array] | None:
         """Return the pairs with a slack below ``slack`` as CSR without values; None if there are more than ``most``."""

@@ -10,7 +10,7 @@ from numba import njit
 
 from unpaired.data.types import Array
 from unpaired.match.transport.kernels import FAST, SAFE, TILE, distances, exp2_tile, exp_tile, tile_sum
-from unpaired.match.transport.search import gap, lower
+from unpaired.match.transport.search import above, gap, lower
 
 __all__ = ["log_sums", "select", "stream", "stream_exact"]
 
@@ -69,6 +69,7 @@ def select(
 ) -> int:  # fmt: skip
     """Write the columns with ``F_i + G_j - C_ij > -slack`` of rows i0 to i1; return how many, -1 if they do not fit."""
     z, half = np.empty(TILE, np.float32), np.empty(TILE // 2, np.float32)
+    near = np.empty(TILE, np.int64)
     at = 0
     for i in range(i0, i1):
         point, point32 = x[i], x32[i]
@@ -83,10 +84,10 @@ def select(
                 continue
             if at + TILE > cols.shape[0]:
                 return -1
-            for k in range(TILE):
-                cols[at] = t * TILE + k
-                if z[k] > bar:
-                    at += 1
+            count = above(z, half, bar, near)
+            for q in range(count):
+                cols[at + q] = t * TILE + near[q]
+            at += count
         counts[i] = at - start
     return at
 
@@ -101,11 +102,11 @@ def stream(
     row, z = np.empty((count, TILE), np.float32), np.empty(TILE, np.float32)
     part = np.zeros((count, TILE), np.float32)
     for i in range(i0, i1):
-        point, total = x[i], 0.0
+        point, fi, total = x[i], f[i], 0.0
         for t in range(count):
             distances(point, tiles, t, squared, z)
             for k in range(TILE):
-                z[k] = (f[i] + g[t, k] - z[k]) * _LOG2_E
+                z[k] = (fi + g[t, k] - z[k]) * _LOG2_E
             exp2_tile(z)
             total += tile_sum(z)
             for k in range(TILE):
@@ -131,11 +132,11 @@ def stream_exact(
     count = tiles.shape[0]
     row, z = np.empty((count, TILE)), np.empty(TILE)
     for i in range(i0, i1):
-        point, total = x[i], 0.0
+        point, fi, total = x[i], f[i], 0.0
         for t in range(count):
             distances(point, tiles, t, squared, z)
             for k in range(TILE):
-                z[k] = f[i] + g[t, k] - z[k]
+                z[k] = fi + g[t, k] - z[k]
             exp_tile(z, TILE)
             total += tile_sum(z)
             for k in range(TILE):
