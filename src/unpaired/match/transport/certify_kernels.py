@@ -20,9 +20,9 @@ _HALVINGS = 13  # of the bracket around the threshold of a row, in the logarithm
 
 @njit(**SAFE)
 def marginals(
-    x: Array, x32: Array, x64: Array, y: Array, tiles: Array, tiles64: Array, f: Array, g: Array, g32: Array, top: Array,
-    low: Array, high: Array, cut: Array, least: Array, squared: bool, keep: float, i0: int, i1: int, rows: Array, cols: Array,
-    left: Array, ids: Array, values: Array, counts: Array, kept: Array,
+    x: Array, x32: Array, x64: Array, y: Array, tiles: Array, tiles64: Array, f: Array, g: Array, g32: Array,
+    top: Array, low: Array, high: Array, cut: Array, least: Array, squared: bool, keep: float, i0: int, i1: int,
+    rows: Array, cols: Array, left: Array, ids: Array, values: Array, counts: Array, kept: Array,
 ) -> int:  # fmt: skip
     """Add up rows i0 to i1; count the pairs left out of each; write the entries worth keeping.
 

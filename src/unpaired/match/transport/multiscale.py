@@ -10,7 +10,7 @@ import numpy as np
 from unpaired.data.types import Array
 from unpaired.match.transport.anneal import solve_dense, spread
 from unpaired.match.transport.limits import Found, Limits, Relaxation
-from unpaired.match.transport.newton import newton
+from unpaired.match.transport.newton import newton, newton_step
 from unpaired.match.transport.problem import Problem
 from unpaired.match.transport.sparse import SparsePlan
 from unpaired.match.transport.tree import Side, TreeCosts, tree_order
@@ -22,9 +22,11 @@ _SAMPLE = 4_000  # points a side of the first sample
 _FACTOR = 6  # between the sizes of two samples
 _START = 25.0  # the spread over the first temperature
 _SUPPORT = 48  # bytes of an entry of the support, with all that the search keeps of it
-_ROW = 400  # entries a row of the support at most: more, and passes over all pairs are faster
+_ROW = 300  # entries a row of the support at most: more, and passes over all pairs are faster
 _FIRST = 8.0  # temperatures below a row's mass within which a pair is on the support, to begin with
 _LAST = 16.0  # and in the end
+_SELECTIONS = 3  # times that the truncated plan is made anew where it helps little
+_SLOW = 4  # iterations in a row without gain
 _BOXES = 20  # supports tried at one temperature
 
 
@@ -116,9 +118,14 @@ def _sharpen(
     passes = 0
     slack = heat * (_FIRST - _log_mass(costs.problem))
     for _ in range(3):
-        f, g, plan, used = _support(costs, f, g, heat, slack, most)
+        f, g, plan, used = _support(costs, f, g, heat, slack, most, whole=heat == 1.0)
         passes += used
-        if plan is None or limits.over(passes):
+        if limits.over(passes):
+            break
+        if plan is None:
+            if heat == 1.0:
+                f, g, used = _relax(costs, f, g, goal, limits, passes)
+                passes += used
             break
         search = newton(plan, f, heat=heat, goal=goal, box=0.45 * slack, warm=20, max_steps=8, over=limits.over)
         f, g = search.f, search.g
@@ -136,12 +143,11 @@ def _support(
     """
     passes = 0
     for _ in range(6):
-        pattern, tight = costs.pattern(f, g, slack, most), slack
+        tight = costs.affordable(f, g, slack, most)
+        if tight < slack and whole:
+            break
+        pattern = costs.pattern(f, g, tight, most)
         passes += 1
-        while pattern is None and not whole and 0.85 * tight > 8 * heat:
-            tight *= 0.85
-            pattern = costs.pattern(f, g, tight, most)
-            passes += 1
         if pattern is None:
             break
         plan = SparsePlan(costs.problem, *pattern, costs.workers)
@@ -162,7 +168,8 @@ def _finish(level: _Level, passes: int, limits: Limits, workers: Workers, memory
     costs = TreeCosts(problem, workers)
     most = min(_ROW * max(problem.shape), memory // _SUPPORT)
     best, depth = Found(f, g, math.inf, passes), _FIRST
-    for _ in range(_BOXES):
+    enough = _LAST - _log_mass(problem)
+    for _ in range(_BOXES if costs.affordable(f, g, enough, most) == enough else 0):
         slack = depth - _log_mass(problem)
         f, g, plan, used = _support(costs, f, g, 1.0, slack, most, whole=True)
         passes += used
@@ -183,25 +190,70 @@ def _finish(level: _Level, passes: int, limits: Limits, workers: Workers, memory
         if best.error <= limits.tol:
             return best
         depth += 4.0  # what was left out is too much
-    return _stream(costs, replace(best, f=f, g=g) if math.isinf(best.error) else best, passes, limits)
+    return _stream(costs, replace(best, f=f, g=g) if math.isinf(best.error) else best, passes, limits, most)
 
 
-def _stream(costs: TreeCosts, start: Found, passes: int, limits: Limits) -> Found:
-    """Over-relaxed iterations over all pairs, in single precision as long as that helps, then in double."""
-    f, g, best, exact, last, slow = start.f, start.g, start, False, math.inf, 0
-    relaxation = Relaxation(1.6)
-    for _ in range(limits.max_iter):
+def _stream(costs: TreeCosts, start: Found, passes: int, limits: Limits, most: int) -> Found:
+    """Iterate over all pairs, in single precision as long as that helps, then in double."""
+    f, g, best = start.f, start.g, start
+    for exact in (False, True):
+        goal = 0.5 * limits.tol
+        f, g, error, used = _correct(costs, f, g, goal, limits, passes, most, exact=exact)
+        passes += used
+        if error > goal:
+            f, g, used = _relax(costs, f, g, goal, limits, passes, exact=exact)
+            passes += used
+        done = limits.certify(costs.problem, f, g, costs.workers)
+        passes += 1
+        if done.error < best.error:
+            best = Found(f, g, done.error, passes, done)
+        if best.error <= limits.tol or limits.over(passes):
+            break
+    return replace(best, passes=passes)
+
+
+def _correct(
+    costs: TreeCosts, f: Array, g: Array, goal: float, limits: Limits, before: int, most: int, *, exact: bool
+) -> tuple[Array, Array, float, int]:
+    """Newton's method in G with the residual of all pairs, but the second derivative of a truncated plan.
+
+    A pass over all pairs makes the rows exact and yields the columns' residual; what the step lacks is only what the
+    truncated plan leaves out, so an error falls by far more than a scaling iteration's share.
+    """
+    problem, last, passes = costs.problem, math.inf, 0
+    turned = TreeCosts(problem.T, costs.workers)
+    plan: SparsePlan | None = None
+    selected = 0
+    while not limits.over(before + passes):
+        step, have = costs.pass_rows(f, g, problem.power(1.0), exact=exact)
+        passes += 1
+        f = f + np.log(step)
+        residual = problem.targets(g, 1) - have
+        error = float(np.abs(residual).sum())
+        if error < goal or (selected > _SELECTIONS and error > 0.6 * last):
+            return f, g, error, passes
+        if plan is None or (error > 0.3 * last and selected <= _SELECTIONS):
+            plan = None
+            pattern = turned.pattern(g, f, turned.affordable(g, f, _LAST - _log_mass(problem), most), most)
+            if pattern is None:
+                return f, g, error, passes
+            plan, selected, passes = SparsePlan(problem.T, *pattern, costs.workers), selected + 1, passes + 1
+        g = g + newton_step(plan, g, residual, precision=0.03)[0]
+        last = error
+    return f, g, last, passes
+
+
+def _relax(
+    costs: TreeCosts, f: Array, g: Array, goal: float, limits: Limits, before: int, *, exact: bool = False
+) -> tuple[Array, Array, int]:
+    """Iterate until the error of both marginals is below the goal, or falls no more."""
+    relaxation, last, slow, passes = Relaxation(1.5), math.inf, 0, 0
+    while slow < _SLOW and not limits.over(before + passes):
         f, g, error = costs.stream(f, g, relaxation.now, exact=exact)
         passes += 1
-        slow = slow + 1 if error > 0.9 * last else 0
-        if error < 0.5 * limits.tol or (slow > 3 and error < 1e-3) or limits.over(passes):
-            done = limits.certify(costs.problem, f, g, costs.workers)
-            passes += 1
-            if done.error < best.error:
-                best = Found(f, g, done.error, passes, done)
-            if best.error <= limits.tol or limits.over(passes) or (exact and slow > 3):
-                break
-            exact, slow = True, 0
+        if error < goal:
+            break
+        slow = slow + 1 if error > 0.97 * last and error < 1e-3 else 0
         relaxation.look(error)
         last = error
-    return replace(best, passes=passes)
+    return f, g, passes

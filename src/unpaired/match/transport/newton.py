@@ -19,7 +19,7 @@ from unpaired.data.types import Array
 from unpaired.match.transport.kernels import FAST
 from unpaired.match.transport.problem import Problem
 
-__all__ = ["Operator", "Search", "newton"]
+__all__ = ["Operator", "Search", "newton", "newton_step"]
 
 _STEP = 15.0  # temperatures a potential may move in one step: further, the quadratic model says nothing
 _SLOPE = 1e-4
@@ -122,6 +122,16 @@ def newton(
     return Search(state.f, state.g, float(np.abs(state.residual(inner=False)).sum()), state.passes, state.edge())
 
 
+def newton_step(plan: Operator, f: Array, residual: Array, *, precision: float, limit: int = 300) -> tuple[Array, int]:
+    """Return the step for a residual that is known better than ``plan`` tells it, and the products that it took.
+
+    The plan may be a truncated one: it is only asked for its second derivative.
+    """
+    state = _State(plan, f, 1.0, math.inf)
+    d = state.solve(residual, precision, 0.0, limit)
+    return np.clip(d, -_STEP, _STEP), state.passes
+
+
 class _State:
     def __init__(self, plan: Operator, f: Array, heat: float, box: float) -> None:
         self.plan, self.problem, self.heat = plan, plan.problem, heat
@@ -165,8 +175,9 @@ class _State:
     def solve(self, residual: Array, precision: float, damping: float, limit: int) -> Array:
         """Solve for the step by preconditioned conjugate gradients."""
         plan, a = self.plan, self.problem.a
-        divide = plan.col_sums * (1 + self.ease)
-        lead = plan.sums + self.ease * self.target + (damping + 1e-14) * a
+        # A point that a truncated plan has nothing of moves by itself, as in a scaling step.
+        divide = np.where(plan.col_sums > 0, plan.col_sums, 1.0) * (1 + self.ease)
+        lead = np.where(plan.sums > 0, plan.sums, a) + self.ease * self.target + (damping + 1e-14) * a
         jacobi = 1 / np.maximum(lead - plan.diagonal(divide), 1e-10 * a)
         rest = self.heat * residual
         d = np.zeros(len(rest))

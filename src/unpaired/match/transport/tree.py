@@ -19,6 +19,9 @@ from unpaired.match.transport.workers import Workers, parts_of
 __all__ = ["Side", "TreeCosts", "tree_order"]
 
 
+_PROBE = 256  # rows of a sample
+
+
 def tree_order(points: Array) -> Array:
     """Return an order in which every run of ``TILE`` points is a leaf of a k-d tree, cut along the widest side."""
     order = np.arange(len(points))
@@ -96,32 +99,50 @@ class TreeCosts:
                 mine[ids] = heat * (np.log(mass[ids]) - power * log)
         return f, g
 
+    def affordable(self, f: Array, g: Array, slack: float, most: int) -> float:
+        """Return the largest slack, up to ``slack``, whose support has ``most`` pairs, told from a sample of the rows."""
+        ids = np.linspace(0, len(f) - 1, min(len(f), _PROBE)).astype(np.int64)
+        own = Side(self.sides[0].points[ids])
+        room = int(most * len(ids) / len(f))
+
+        def fits(tried: float) -> bool:
+            counts = np.empty(len(ids), np.int64)
+            return self._select(own, f[ids], g, tried, 0, len(ids), np.empty(room, np.uint32), counts) >= 0
+
+        if fits(slack):
+            return slack
+        low, high = 0.0, slack
+        for _ in range(7):
+            middle = (low + high) / 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low
+
     def pattern(self, f: Array, g: Array, slack: float, most: int) -> tuple[Array, Array] | None:
-        """Return the pairs with a slack below ``slack`` as CSR without values; None if there are more than ``most``."""
-        own, other = self.sides
+        """Return the pairs with a slack below ``slack`` as CSR without values; None if there are many more than ``most``."""
+        own = self.sides[0]
         counts = np.zeros(len(own), np.int64)
-        g64 = pad(g, len(other.tiles))
-        single, top, f32 = g64.astype(np.float32), g64.max(axis=1), f.astype(np.float32)
         found: list[Array | None] = [None] * len(self.parts)
 
         def one(i: int, j: int, k: int) -> None:
-            size = 64 * (j - i) + len(other)
-            while size < 4 * most // len(self.parts) + 2 * len(other):
-                cols = np.empty(size, np.uint32)
-                used = loops.select(
-                    own.points, own.single, other.tiles, other.low, other.high, single, top, self.problem.squared, f,
-                    f32, slack, i, j, cols, counts,
-                )  # fmt: skip
-                if used >= 0:
-                    found[k] = cols[:used].copy()
-                    return
-                size *= 3
+            cols = np.empty(4 * most // len(self.parts) + len(g), np.uint32)  # what is not touched costs nothing
+            used = self._select(own, f, g, slack, i, j, cols, counts)
+            found[k] = cols[:used].copy() if used >= 0 else None
 
         self.workers.each(one, self.parts)
         done = [c for c in found if c is not None]
-        if len(done) < len(found) or counts.sum() > most:
+        if len(done) < len(found) or counts.sum() > 1.5 * most:
             return None
         return np.concatenate([[0], np.cumsum(counts)]), np.concatenate(done)
+
+    def _select(self, own: Side, f: Array, g: Array, slack: float, i: int, j: int, cols: Array, counts: Array) -> int:
+        other = self.sides[1]
+        wide = pad(g, len(other.tiles))
+        return int(
+            loops.select(
+                own.points, own.single, other.tiles, other.low, other.high, wide.astype(np.float32), wide.max(axis=1),
+                self.problem.squared, f, f.astype(np.float32), slack, i, j, cols, counts,
+            )
+        )  # fmt: skip
 
     def stream(self, f: Array, g: Array, relax: float, *, exact: bool) -> tuple[Array, Array, float]:
         """Run one over-relaxed iteration over all pairs; return F, G and the error of both marginals before it.
@@ -129,6 +150,16 @@ class TreeCosts:
         Rows are updated one by one, and the same pass adds up the columns with the updated rows. ``exact`` works in
         double precision.
         """
+        problem, power = self.problem, relax * self.problem.power(1.0)
+        step, have = self.pass_rows(f, g, power, exact=exact)
+        want = problem.targets(g, 1)
+        # step = (target / sum)^power: how far the rows were off before they moved
+        off = problem.targets(f, 0) * np.abs(1 - step ** (-1 / power))
+        error = float(off.sum() + np.abs(have - want).sum())
+        return f + np.log(step), g + power * np.log(want / have), error
+
+    def pass_rows(self, f: Array, g: Array, power: float, *, exact: bool) -> tuple[Array, Array]:
+        """Return ``(target / row sum)^power`` of every row, and the columns' sums when the rows are scaled by it."""
         problem, own, other = self.problem, self.sides[0], self.sides[1]
         kind = np.float64 if exact else np.float32
         tiles = tiled(other.points, np.float64) if exact else other.tiles
@@ -136,17 +167,11 @@ class TreeCosts:
         potential = pad(g, len(tiles)).astype(kind)
         sums = np.zeros((len(self.parts), *potential.shape))
         step, target = np.empty(len(f)), problem.targets(f, 0)
-        power = problem.power(1.0)
         loop = loops.stream_exact if exact else loops.stream
         self.workers.each(
             lambda i, j, k: loop(
-                x, tiles, potential, f.astype(kind), problem.squared, target, power * relax, i, j, step, sums[k]
+                x, tiles, potential, f.astype(kind), problem.squared, target, power, i, j, step, sums[k]
             ),
             self.parts,
         )
-        have = sums.sum(axis=0).ravel()[: len(g)]
-        want = problem.targets(g, 1)
-        # step = (target / sum)^(power relax): how far the rows were off before they moved
-        off = target * np.abs(1 - step ** (-1 / (power * relax)))
-        error = float(off.sum() + np.abs(have - want).sum())
-        return f + np.log(step), g + power * relax * np.log(want / have), error
+        return step, sums.sum(axis=0).ravel()[: len(g)]
