@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 
 import anndata
@@ -124,8 +126,35 @@ def test_check_lists_everything_at_once_and_ends_with_three(files, tmp_path, run
 def test_check_of_good_files_ends_with_zero_and_can_speak_json(files, run_cli):
     code, out, err = run_cli("check", *files, "--label", "perturbation", "--json")
     assert code == 0
-    assert {p["severity"] for p in json.loads(out)} <= {"note", "warning"}
+    said = json.loads(out)
+    assert {p["severity"] for p in said["problems"]} <= {"note", "warning"}
     assert err.startswith("0 errors")
+    takes = said["matching"]
+    assert (takes["source"], takes["target"], takes["labels"]) == ("rna", "image", 3)
+    assert (takes["largest"]["source_cells"], takes["largest"]["target_cells"]) == (20, 20)
+    assert sum(takes["paths"].values()) == 3
+    assert 0 <= takes["seconds"][0] <= takes["seconds"][1] < 60
+    assert takes["memory"] > 0
+
+
+def test_check_says_what_the_matching_will_take(files, run_cli):
+    code, out, _ = run_cli("check", *files, "--label", "perturbation", "--target", "rna", "--memory", "2GB")
+    assert code == 0
+    assert out.splitlines()[-1].startswith("matching image -> rna by optimal transport: about ")
+    assert "3 labels" in out
+
+
+def test_check_of_bad_files_says_nothing_of_the_matching(files, run_cli):
+    _, out, _ = run_cli("check", *files, "--label", "pertubation", "--json")
+    assert json.loads(out)["matching"] is None
+    assert "error" in {p["severity"] for p in json.loads(out)["problems"]}
+
+
+@pytest.mark.parametrize("extra", [("--memory", "lots"), ("--jobs", "0")])
+def test_check_refuses_a_wrong_option(files, run_cli, extra):
+    code, out, err = run_cli("check", *files, "--label", "perturbation", *extra)
+    assert (code, out) == (2, "")
+    assert extra[0].removeprefix("--") in err
 
 
 @pytest.mark.parametrize(
@@ -141,6 +170,10 @@ def test_check_of_good_files_ends_with_zero_and_can_speak_json(files, run_cli):
         (["--recipe", "dna=scale"], "dna"),
         (["--classifier", "tree"], "classifier"),
         (["--device", "gpu"], "device"),
+        (["--device", "cuda"], "device must be auto or one that this machine has"),
+        (["--device", "cuda", "--match", "snn"], "device must be auto or one that this machine has"),
+        (["--memory", "lots"], "memory"),
+        (["--memory", "8GB", "--match", "snn"], "memory is not an option"),
         (["--seed", "-1"], "seed"),
         (["--jobs", "0"], "jobs"),
         (["--cost", "euclidean"], "eps"),
@@ -160,8 +193,8 @@ def test_a_wrong_option_ends_with_two_before_any_work_and_leaves_nothing(
     def work(*args):
         pytest.fail("a classifier was fitted before the options were checked")
 
-    if extra[0] != "--device":  # which devices there are is known when torch is loaded
-        monkeypatch.setattr(unpaired.Propensity, "_fit_one", work)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(unpaired.Propensity, "_fit_one", work)
     fast = [a for a in FAST if not (extra[0] in FAST and a in (extra[0], FAST[FAST.index(extra[0]) + 1]))]
     code, out, err = run_cli("align", *files, *fast, *extra, "--quiet", "--out", tmp_path / "run")
     assert code == 2, err
@@ -229,6 +262,46 @@ def test_the_published_recipe_can_be_chosen(files, tmp_path, run_cli):
     assert record["embedding"]["options"]["classifier"] == {"rna": "published", "image": "published"}
     assert record["embedding"]["options"]["folds"] == 1
     assert (record["matching"]["options"]["eps"], record["matching"]["options"]["cost"]) == (0.05, "euclidean")
+    assert {b["state"] for b in record["matching"]["blocks"]} == {"ok"}
+
+
+def test_the_memory_of_the_matching_can_be_capped(files, tmp_path, run_cli):
+    code, _, err = run_cli("align", *files, *FAST, "--memory", "1.5GB", "--out", tmp_path / "run")
+    assert code == 0, err
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["options"]["memory"] == "1.5GB"
+    assert record["matching"]["options"]["memory"] == 1_500_000_000
+
+
+SLOW = """
+import sys, time
+from unpaired.match.transport import solve
+import unpaired.cli
+
+def wait(problems, **options):
+    print("solving", file=sys.stderr, flush=True)
+    time.sleep(600)
+    yield
+
+solve.solve_many = wait
+unpaired.cli.main()
+"""
+
+
+def test_an_interrupt_ends_at_once_and_leaves_nothing(files, tmp_path):
+    arguments = ["align", *map(str, files), *FAST, "--out", str(tmp_path / "run")]
+    with subprocess.Popen([sys.executable, "-c", SLOW, *arguments], stderr=subprocess.PIPE, text=True) as job:
+        try:
+            lines = iter(job.stderr.readline, "")
+            assert any("solving" in line for line in lines)
+            asked = time.perf_counter()
+            job.send_signal(signal.SIGINT)
+            assert job.wait(timeout=30) != 0
+            assert time.perf_counter() - asked < 10
+            assert "Traceback" not in job.stderr.read()
+        finally:
+            job.kill()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["image.h5ad", "rna.h5ad"]
 
 
 def test_stdout_is_data_and_stderr_is_talk(files, tmp_path, run_cli):

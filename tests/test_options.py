@@ -49,3 +49,32 @@ def test_generators_depend_on_seed_and_names_alone():
     assert named_seed(0, "match", "a") == named_seed(0, "match", "a")
     assert len({named_seed(s, *n) for s in (0, 1) for n in (("a", "b"), ("b", "a"), ("ab",), ("a",))}) == 8
     assert named_rng(0, "a").random() == named_rng(0, "a").random()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (1, 1),
+        (2**40, 2**40),
+        (np.int64(5), 5),
+        ("500", 500),
+        ("500B", 500),
+        ("8GB", 8 * 10**9),
+        ("8 gb", 8 * 10**9),
+        ("8G", 8 * 10**9),
+        ("8GiB", 8 * 2**30),
+        ("1.5MB", 1_500_000),
+        (" 2KiB ", 2048),
+        ("1TB", 10**12),
+    ],
+)
+def test_an_amount_of_memory_is_read_in_bytes(value, expected):
+    assert options.to_bytes("memory", value) == expected
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1, True, 1.5, None, "", "8XB", "GB", "-8GB", "8 G B", "0.1B", "0GB", "nan", "1e9"]
+)
+def test_what_is_no_amount_of_memory_is_refused_in_a_sentence(value):
+    with pytest.raises(OptionError, match=r"^memory must be an amount of memory such as 8GB, .*; got .*\.$"):
+        options.to_bytes("memory", value)

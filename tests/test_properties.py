@@ -14,6 +14,7 @@ MATCHERS = {
     "ot": up.match_ot,
     "ot as published": lambda data, space, **o: up.match_ot(data, space, eps=0.05, cost="euclidean", max_iter=200, **o),
     "ot unbalanced": lambda data, space, **o: up.match_ot(data, space, unbalanced=1.0, **o),
+    "ot as potentials": lambda data, space, **o: up.match_ot(data, space, keep=1.0, memory=1, **o),
     "snn": lambda data, space, **o: up.match_snn(data, space, k=3, **o),
     "uniform": lambda data, space, **o: up.match_uniform(data),
     "random": lambda data, space, **o: up.match_random(data, seed=4),
@@ -120,11 +121,12 @@ def test_no_mass_crosses_labels(matcher):
     assert (plan[~same] == 0).all()
 
 
-@pytest.mark.parametrize("matcher", ["ot", "ot unbalanced", "snn", "uniform"])
+@pytest.mark.parametrize("matcher", ["ot", "ot unbalanced", "ot as potentials", "snn", "uniform"])
 def test_swapping_the_modalities_transposes(matcher):
     data = make_data()
     space = fitted("logistic", None)
     exact = {"eps": 5.0, "tol": 1e-9, "max_iter": 5000} if matcher.startswith("ot") else {}
+    exact |= {"keep": 1.0} if matcher in ("ot", "ot unbalanced") else {}
     there = MATCHERS[matcher](data, space, **exact).to_sparse().toarray()
     turned = replace(data, modalities=dict(reversed(data.modalities.items())), pairs=None)
     back = MATCHERS[matcher](turned, space, **exact)

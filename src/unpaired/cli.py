@@ -48,16 +48,24 @@ Folds = Annotated[int, typer.Option(help="Folds of the cross-fitting; 1 is one m
 Repeats = Annotated[int, typer.Option(help="Repeats of the cross-fitting.")]
 Calibrate = Annotated[bool, typer.Option(help="Divide the logits by a temperature.")]
 Epochs = Annotated[int | None, typer.Option(help="Most epochs of a network.")]
-Eps = Annotated[str, typer.Option(help="Weight of the entropy: a number, or auto: from the classifiers' noise.")]
+Eps = Annotated[
+    str,
+    typer.Option(
+        help="Weight of the entropy: a number, auto (the classifiers' noise), or e.g. 0.05*median of the cost."
+    ),
+]
 Cost = Annotated[str, typer.Option(help="sqeuclidean or euclidean.")]
 Unbalanced = Annotated[float | None, typer.Option(help="Penalty in place of the marginal constraints.")]
-MaxIter = Annotated[int, typer.Option(help="Most iterations for one label.")]
+MaxIter = Annotated[int, typer.Option(help="Most passes over the pairs of one label.")]
 MaxSeconds = Annotated[float, typer.Option(help="Most seconds for one label.")]
 Tol = Annotated[float, typer.Option(help="Largest error of the marginals.")]
+Memory = Annotated[
+    str | None, typer.Option(help="Most memory of the matching, e.g. 8GB; by default half of what is free.")
+]
 K = Annotated[int, typer.Option("-k", help="Neighbours of snn.")]
 Metric = Annotated[str, typer.Option(help="Distance of snn: euclidean or cosine.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Jobs = Annotated[int, typer.Option(help="Worker processes; changes no result but of a label that --max-seconds stops.")]
+Jobs = Annotated[int, typer.Option(help="Workers; changes no result but of a label that --max-seconds stops.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 Out = Annotated[Path, typer.Option(help="Folder to make for the results.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a run that is there.")]
@@ -71,11 +79,10 @@ _PUBLISHED = {
     "calibrate": False,
     "eps": 0.05,
     "cost": "euclidean",
-    "max_iter": 1000,
     "metric": "cosine",
 }
 _TAKEN_BY = {
-    "ot": {"eps", "cost", "unbalanced", "max_iter", "max_seconds", "tol"},
+    "ot": {"eps", "cost", "unbalanced", "max_iter", "max_seconds", "tol", "memory"},
     "snn": {"k", "metric"},
     "uniform": set[str](),
     "random": set[str](),
@@ -93,21 +100,30 @@ def check(
     recipe: Recipes = None,
     missing: Missing = "median",
     pairing: Pairing = "none",
+    memory: Memory = None,
+    jobs: Jobs = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Say everything that is wrong with the inputs, or worth knowing, at once."""
+    """Say everything that is wrong with the inputs, or worth knowing, at once; and what matching them will take."""
     from unpaired.data.check import check_tables
     from unpaired.data.load import load_tables
+    from unpaired.match.forecast import forecast_ot
+    from unpaired.options import check_integer, to_bytes
 
+    check_integer("jobs", jobs, low=1)
+    room = None if memory is None else to_bytes("memory", memory)
     both = [source, target] if source is not None and target is not None else None
     tables = load_tables(files, modalities=both, layer=layer, label=label, batch=batch)
     how: dict[str, Any] = {"missing": missing, "pairing": pairing, "recipes": _by_name("recipe", recipe)}
     problems = check_tables(tables, label=label, batch=batch, **how)
-    if as_json:
-        typer.echo(json.dumps([vars(p) for p in problems], indent=1))
-    for problem in [] if as_json else problems:
-        typer.echo(str(problem))
     errors = [p for p in problems if p.severity == "error"]
+    sides: dict[str, Any] = {"source": source, "target": target}
+    takes = None if errors else forecast_ot(tables, label=label, memory=room, jobs=jobs, **sides)
+    if as_json:
+        said = {"problems": [vars(p) for p in problems], "matching": None if takes is None else takes.to_dict()}
+        typer.echo(json.dumps(said, indent=1))
+    for line in [] if as_json else [*problems, *([] if takes is None else [takes])]:
+        typer.echo(str(line))
     typer.echo(
         f"{len(errors)} error{'' if len(errors) == 1 else 's'}, {len(problems) - len(errors)} other remarks", err=True
     )
@@ -139,8 +155,9 @@ def align(
     cost: Cost = "sqeuclidean",
     unbalanced: Unbalanced = None,
     max_iter: MaxIter = 10_000,
-    max_seconds: MaxSeconds = 60.0,
+    max_seconds: MaxSeconds = 600.0,
     tol: Tol = 1e-4,
+    memory: Memory = None,
     k: K = 1,
     metric: Metric = "euclidean",
     device: Device = "auto",
@@ -156,7 +173,7 @@ def align(
 
     given |= {
         "recipes": _by_name("recipe", recipe),
-        "eps": _number_or_auto(eps),
+        "eps": _number_or_words(eps),
         "classifier": _classifiers(classifier),
     }
     given |= _preset(preset, typed := _typed(ctx))
@@ -240,14 +257,11 @@ def _classifiers(items: list[str] | None) -> Any:
     return _by_name("classifier", items) if items else "auto"
 
 
-def _number_or_auto(eps: str) -> Any:
-    if eps == "auto":
-        return eps
+def _number_or_words(eps: str) -> Any:
     try:
         return float(eps)
     except ValueError:
-        msg = f"eps must be a number or auto; got {eps!r}."
-        raise OptionError(msg) from None
+        return eps  # auto, or 0.05*median: the matching knows its words
 
 
 def _typed(ctx: typer.Context) -> set[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
 from unpaired.errors import OptionError
 
-__all__ = ["check_choice", "check_integer", "check_number", "check_seed"]
+__all__ = ["check_choice", "check_integer", "check_number", "check_seed", "to_bytes"]
 
 _MAX_SEED = 2**32 - 1
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
 
 def check_choice(name: str, value: Any, allowed: Collection[str]) -> None:
@@ -45,3 +48,24 @@ def check_number(name: str, value: Any, *, above: float | None = None, high: flo
 def check_seed(value: Any) -> None:
     """Raise :class:`OptionError` unless ``value`` can seed every library in use (0 to 2**32 - 1)."""
     check_integer("seed", value, low=0, high=_MAX_SEED)
+
+
+def to_bytes(name: str, value: Any) -> int:
+    """Return an amount of memory in bytes: a whole number, or text such as ``"8GB"`` (10^9 each) or ``"8GiB"`` (2^30).
+
+    Raises
+    ------
+    OptionError
+        If it is neither, or less than one byte.
+    """
+    amount = -1
+    if isinstance(value, str):
+        if found := _SIZE.fullmatch(value.strip()):
+            number, unit, binary = found.groups()
+            amount = int(float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()])
+    elif hasattr(value, "__index__") and not isinstance(value, bool):
+        amount = int(value)
+    if amount < 1:
+        msg = f"{name} must be an amount of memory such as 8GB, 500MB or a number of bytes; got {value!r}."
+        raise OptionError(msg)
+    return amount

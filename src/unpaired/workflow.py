@@ -23,10 +23,10 @@ from unpaired.evaluate.scores import Scores, score
 from unpaired.match.matching import Matching
 from unpaired.match.neighbours import check_snn_options, match_snn
 from unpaired.match.null import match_random, match_uniform
-from unpaired.match.transport.front import check_ot_options, match_ot
+from unpaired.match.transport.front import check_ot_options, find_device, match_ot
 from unpaired.report.page import write_report
 from unpaired.run.folder import check_target, new_folder
-from unpaired.run.write import KEEP, fill_run
+from unpaired.run.write import as_written, fill_run
 
 __all__ = ["METHODS", "AlignOptions", "AlignResult", "align", "demo"]
 
@@ -47,12 +47,12 @@ class AlignOptions:
         See :class:`unpaired.Propensity`.
     method
         ``"ot"``, ``"snn"``, ``"uniform"`` or ``"random"``.
-    eps, cost, unbalanced, max_iter, max_seconds, tol
+    eps, cost, unbalanced, max_iter, max_seconds, tol, memory
         See :func:`unpaired.match_ot`.
     k, metric
         See :func:`unpaired.match_snn`.
     device, jobs, seed
-        Where and how it runs.
+        Where and how it runs. A device that the matching has no code for leaves it on the CPU.
     """
 
     label: str = "label"
@@ -70,12 +70,13 @@ class AlignOptions:
     calibrate: bool = True
     epochs: int | None = None
     method: str = "ot"
-    eps: float | Literal["auto"] = "auto"
+    eps: float | str = "auto"
     cost: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"
     unbalanced: float | None = None
     max_iter: int = 10_000
-    max_seconds: float = 60.0
+    max_seconds: float = 600.0
     tol: float = 1e-4
+    memory: int | str | None = None
     k: int = 1
     metric: Literal["euclidean", "cosine"] = "euclidean"
     device: str = "auto"
@@ -92,7 +93,7 @@ class AlignResult:
     path
         The run directory.
     matching
-        The matching, with whole rows (the files keep the largest entries).
+        The matching. Where a method makes whole rows, the files keep their largest entries.
     scores
         Its scores, if the truth was known.
     """
@@ -148,6 +149,8 @@ def _check(chosen: AlignOptions) -> None:
     options.check_choice("pairing", chosen.pairing, ("none", "hide"))
     _propensity(chosen).check_options()
     check_snn_options(k=chosen.k, metric=chosen.metric)
+    if chosen.device == "cuda":
+        find_device(chosen.device)
     if chosen.method != "ot":
         return
     check_ot_options(**_ot_options(chosen))
@@ -197,7 +200,7 @@ def _run(
     scores = None
     if truth is not None:
         with _step(clock, "scoring"):
-            data, scores = _score(data, truth, matching.sparsify(KEEP), chosen.seed)  # of what is written
+            data, scores = _score(data, truth, as_written(matching), chosen.seed)
     with _step(clock, "writing"), new_folder(Path(out), force=force) as work:
         fill_run(
             work,
@@ -243,8 +246,10 @@ def _match(data: Dataset, space: Embedding, chosen: AlignOptions, source: str, t
 
 
 def _ot_options(chosen: AlignOptions) -> dict[str, Any]:
-    names = ("eps", "cost", "unbalanced", "max_iter", "max_seconds", "tol")
-    return {name: getattr(chosen, name) for name in names}
+    names = ("eps", "cost", "unbalanced", "max_iter", "max_seconds", "tol", "memory")
+    # The classifiers run on an Apple GPU too; the matching needs float64, which there is none of there.
+    device = "cpu" if chosen.device == "mps" else chosen.device
+    return {name: getattr(chosen, name) for name in names} | {"device": device}
 
 
 def _progress() -> bool:

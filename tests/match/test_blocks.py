@@ -1,15 +1,19 @@
 """The per-label loop: statuses, marginals, generators, workers."""
 
 import pickle
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from unpaired.data.types import Dataset, Modality
 from unpaired.embed.embedding import Provenance
 from unpaired.errors import OptionError
 from unpaired.match.block import Product, Status
-from unpaired.match.blocks import match_labels
+from unpaired.match.blocks import cells_by_label, match_labels, one_by_one
 from unpaired.match.neighbours import match_snn
 from unpaired.match.null import match_random, match_uniform
 from unpaired.match.transport import match_ot
@@ -18,7 +22,7 @@ MADE = Provenance("test", {})
 
 
 class Recorder:
-    """A solver that keeps what it was given."""
+    """A solver of one label that keeps what it was given."""
 
     def __init__(self):
         self.calls = []
@@ -31,7 +35,7 @@ class Recorder:
 def record(data, space, **options):
     solver = Recorder()
     options = {"source": None, "target": None, **options}
-    return solver.calls, match_labels(data, space, solver, MADE, **options)
+    return solver.calls, match_labels(data, space, one_by_one(solver), MADE, **options)
 
 
 def by_label(matching):
@@ -74,9 +78,113 @@ def test_the_solver_is_not_asked_about_labels_that_are_absent_or_too_small(probl
     assert [(len(x), len(y)) for x, y, *_ in calls] == [(4, 3)]
 
 
-def test_the_time_of_every_label_is_kept(problem):
-    data, space = problem()
-    assert all(b.status.seconds > 0 for b in match_ot(data, space, eps=1.0).blocks)
+@pytest.mark.parametrize("match", [lambda d, s: match_ot(d, s, eps=1.0), match_snn], ids=["ot", "snn"])
+def test_the_time_of_every_label_is_kept(problem, match):
+    assert all(b.status.seconds > 0 for b in match(*problem()).blocks)
+
+
+# ------------------------------------------------------------------ all labels at once
+
+
+def collect(data, space, solve_all, **options):
+    return match_labels(data, space, solve_all, MADE, **{"source": None, "target": None, **options})
+
+
+def test_all_labels_that_leave_a_choice_come_in_one_call_in_the_order_of_the_classes(problem):
+    data, space = problem({"left": (4, 0, 1, 3, 2), "right": (3, 5, 6, 2, 4)})
+    calls = []
+
+    def solve_all(problems, seeds):
+        calls.append([(len(x), len(y)) for x, y, _, _ in problems])
+        assert len(seeds) == len(problems)
+        for _, _, a, b in problems:
+            yield Product(a, b), Status("ok", f"{len(a)} x {len(b)}")
+
+    matching = collect(data, space, solve_all)
+    assert calls == [[(4, 3), (3, 2), (2, 4)]]
+    assert [b.status.state for b in matching.blocks] == ["ok", "absent", "too_small", "ok", "ok"]
+    for block in matching.blocks:
+        if block.status.state == "ok":
+            assert block.status.advice == f"{len(block.rows)} x {len(block.cols)}"
+
+
+def test_a_solver_is_not_called_where_no_label_leaves_a_choice(problem):
+    data, space = problem({"left": (1, 0), "right": (3, 5)})
+
+    def solve_all(problems, seeds):
+        pytest.fail("there is nothing to solve")
+        yield
+
+    assert [b.status.state for b in collect(data, space, solve_all).blocks] == ["too_small", "absent"]
+
+
+def test_an_answer_too_few_is_not_overlooked(problem):
+    def solve_all(problems, seeds):
+        yield Product(problems[0][2], problems[0][3]), Status("ok")
+
+    with pytest.raises(ValueError, match="shorter"):
+        collect(*problem(), solve_all)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_a_solver_that_is_interrupted_is_closed(problem, stop, monkeypatch):
+    closed = []
+
+    def solve_all(problems, seeds):
+        try:
+            for _, _, a, b in problems:
+                yield Product(a, b), Status("ok")
+        finally:
+            closed.append(True)
+
+    class Bar:
+        def __init__(self, answers, **_):
+            self.answers = answers
+
+        def __iter__(self):
+            yield next(self.answers)
+            raise stop
+
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
+    with pytest.raises(stop):
+        collect(*problem(), solve_all)
+    assert closed == [True]
+
+
+def test_threads_are_limited_once_and_not_for_every_label(problem, monkeypatch):
+    import threadpoolctl
+
+    entered, limits = [], threadpoolctl.threadpool_limits
+
+    def counted(*args, **options):
+        entered.append(True)
+        return limits(*args, **options)
+
+    monkeypatch.setattr(threadpoolctl, "threadpool_limits", counted)
+    match_snn(*problem({"left": (3, 3, 3, 3), "right": (3, 3, 3, 3)}))
+    assert entered == [True]
+
+
+def test_many_small_labels_cost_little_each():
+    n = 600
+    X = np.arange(4.0 * n, dtype=np.float32).reshape(-1, 1)
+    ids = np.arange(4 * n).astype(str)
+    sides = {k: Modality(k, X, np.repeat(np.arange(n), 4), np.array([k + i for i in ids])) for k in ("left", "right")}
+    data = Dataset(sides, tuple(map(str, range(n))))
+    start = time.perf_counter()
+    assert len(match_uniform(data).blocks) == n
+    assert time.perf_counter() - start < 1e-3 * n
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**20), unlabelled=st.integers(0, 3))
+def test_the_cells_of_a_label_come_in_canonical_order(problem, seed, unlabelled):
+    data, _ = problem({"left": (5, 0, 3), "right": (2, 4, 1)}, unlabelled=unlabelled, seed=seed)
+    for side in data.modalities.values():
+        cells = cells_by_label(side, len(data.classes))
+        assert len(cells) == len(data.classes)
+        for code, rows in enumerate(cells):
+            assert np.array_equal(rows, side.order[side.labels[side.order] == code])
 
 
 # ------------------------------------------------------------------ cells
@@ -123,8 +231,8 @@ def test_labels_come_in_the_order_of_the_classes(problem):
 
 def test_the_direction_can_be_turned(problem, full):
     data, space = problem()
-    there = match_ot(data, space, eps=1.0, tol=1e-9, max_iter=10**5)
-    back = match_ot(data, space, eps=1.0, tol=1e-9, max_iter=10**5, source="right")
+    whole = {"eps": 1.0, "tol": 1e-9, "max_iter": 10**5, "keep": 1.0}
+    there, back = match_ot(data, space, **whole), match_ot(data, space, **whole, source="right")
     assert (back.source, back.target, back.shape) == ("right", "left", (11, 11))
     np.testing.assert_allclose(full(back), full(there).T, atol=1e-8)
 
@@ -233,11 +341,24 @@ def test_workers_do_not_change_a_bit(problem, method):
         assert np.array_equal(a.status.marginal_error, b.status.marginal_error, equal_nan=True)
 
 
+@pytest.mark.parametrize("match", [lambda d, s, **o: match_ot(d, s, eps=1.0, **o), match_snn], ids=["ot", "snn"])
 @pytest.mark.parametrize("jobs", [0, -1, 1.5, None])
-def test_a_number_of_workers_that_is_none_is_refused(problem, jobs):
+def test_a_number_of_workers_that_is_none_is_refused(problem, match, jobs):
     data, space = problem()
     with pytest.raises(OptionError, match="jobs must be a whole number of at least 1"):
-        match_snn(data, space, jobs=jobs)
+        match(data, space, jobs=jobs)
+
+
+def test_worker_processes_answer_in_order_however_the_labels_are_shared_out(problem):
+    counts = tuple(range(2, 50))
+    _, space = problem({"left": (50,), "right": (50,)})
+    problems = [(space["left"][:k], space["right"][:k], np.full(k, 1 / k), np.full(k, 1 / k)) for k in counts]
+    answers = list(one_by_one(_sizes, jobs=2)(problems, list(counts)))
+    assert [weights for weights, _ in answers] == list(zip(counts, counts, strict=True))
+
+
+def _sizes(x, y, a, b, seed):
+    return (min(len(x), len(a)), seed), Status("ok")
 
 
 def test_a_matching_can_be_sent_between_processes(problem, full):

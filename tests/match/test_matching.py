@@ -263,6 +263,22 @@ def test_a_coupling_that_is_already_sparse_is_thinned_too():
     assert matching.sparsify(1.0).sparsify(0.5).blocks[0].weights.nnz == matching.sparsify(0.5).blocks[0].weights.nnz
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**20), keep=st.sampled_from([0.2, 0.5, 0.9, 0.999]), sizes=st.tuples(*[st.integers(1, 9)] * 2)
+)
+def test_a_sparse_coupling_is_thinned_to_the_same_entries_as_a_dense_one(seed, keep, sizes):
+    rng = np.random.default_rng(seed)
+    w = np.exp(3 * rng.normal(size=sizes)) * (rng.random(sizes) < 0.6)
+    w[rng.random(sizes[0]) < 0.2] = 0
+    dense, csr = (
+        Block("a", np.arange(sizes[0]), np.arange(sizes[1]), kind, Status("ok")).sparsify(keep).weights
+        for kind in (w, sp.csr_matrix(w))
+    )
+    assert np.array_equal(dense.toarray(), csr.toarray())
+    assert dense.nnz == csr.nnz
+
+
 @pytest.mark.parametrize("keep", [0, -0.5, 1.1, np.nan, "most"])
 def test_a_fraction_that_is_none_is_refused(keep):
     with pytest.raises(OptionError, match="keep must be"):

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from unpaired.match.neighbours import match_snn
 from unpaired.match.null import match_random, match_uniform
 from unpaired.match.transport import match_ot
+from unpaired.match.transport.solution import Plan
 
 MATCHERS = {
     "ot": match_ot,
     "ot, soft": lambda data, space: match_ot(data, space, unbalanced=2.0),
     "ot, plain": lambda data, space: match_ot(data, space, eps=0.3, cost="euclidean"),
+    "ot, as potentials": lambda data, space: match_ot(data, space, eps=5.0, keep=1.0, memory=1),
     "snn": lambda data, space: match_snn(data, space, k=2),
     "snn, cosine": lambda data, space: match_snn(data, space, metric="cosine"),
     "uniform": lambda data, _: match_uniform(data),
@@ -60,3 +62,8 @@ def test_cells_of_one_label_do_not_influence_the_coupling_of_another(problem, ma
     arrays = {n: np.where((data[n].labels == 1)[:, None], rng.normal(size=a.shape), a) for n, a in space.arrays.items()}
     one, two = (matcher(data, s).blocks[0] for s in (space, replace(space, arrays=arrays)))
     assert np.array_equal(one.dense(), two.dense())
+
+
+def test_without_room_for_the_entries_a_coupling_is_kept_as_potentials(problem):
+    data, space = problem({"left": (9, 6), "right": (5, 10)}, noise={"left": 0.3, "right": 0.2})
+    assert all(isinstance(b.weights, Plan) for b in MATCHERS["ot, as potentials"](data, space).blocks)

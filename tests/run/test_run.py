@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import mudata
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 
 import unpaired as up
 from unpaired.embed.embedding import Provenance
-from unpaired.errors import DataError, OutputError
+from unpaired.errors import DataError, OptionError, OutputError
+from unpaired.match.transport.solution import Plan
 from unpaired.run.folder import check_target, new_folder, sha256, write_json, write_text
 from unpaired.run.read import read_record, read_truth
+from unpaired.run.write import as_written
 
 OLD = '{"format": "unpaired-run", "outputs": {}}'
 
@@ -120,6 +123,101 @@ def test_images_keep_their_shape(tmp_path):
     assert np.array_equal(back.data["image"].features, data["image"].features)
     assert back.embedding.noise is None
     assert back.truth is None
+
+
+# ------------------------------------------------------------------ labels kept as potentials
+
+
+def with_plans(matching, space, labels):
+    """The matching with potentials, drawn at random, for the couplings of some labels."""
+    rng, blocks = np.random.default_rng(0), []
+    for block in matching.blocks:
+        if block.label in labels:
+            f, g = rng.normal(size=len(block.rows)), rng.normal(size=len(block.cols))
+            f[0] = -np.inf  # a cell without mass
+            x, y = (space[n][at] for n, at in (("left", block.rows), ("right", block.cols)))
+            block = replace(block, weights=Plan(x, y, f, g, 7.3, "sqeuclidean"))  # noqa: PLW2901
+        blocks.append(block)
+    return replace(matching, blocks=tuple(blocks))
+
+
+@pytest.fixture(params=[("2", "5"), tuple("0123456789")], ids=["some labels", "all labels"])
+def plans(request, job):
+    *_, space, matching = job
+    return with_plans(matching, space, request.param)
+
+
+def test_a_label_kept_as_potentials_reads_back_as_it_was(job, plans, tmp_path):
+    data, truth, _, space, _ = job
+    run = up.write_run(tmp_path / "run", data, space, plans, truth=truth)
+    back = up.read_run(run).matching
+    for one, two in zip(plans.blocks, back.blocks, strict=True):
+        assert type(one.weights) is type(two.weights)
+        assert np.array_equal(one.rows, two.rows)
+        if isinstance(one.weights, Plan):
+            for name in ("x", "y", "f", "g", "eps", "cost"):
+                assert np.array_equal(getattr(one.weights, name), getattr(two.weights, name)), name
+    values = data["right"].features
+    np.testing.assert_allclose(back.pull(values), plans.pull(values), rtol=1e-5, atol=1e-5)
+    scores = [up.score(m, truth, data).to_dict() for m in (as_written(plans), back)]
+    assert scores[1]["trace"] == pytest.approx(scores[0]["trace"], rel=1e-5)
+    assert scores[1]["foscttm"] == pytest.approx(scores[0]["foscttm"], abs=1e-3)
+
+
+def test_a_label_kept_as_potentials_is_not_expanded_when_written(job, plans, tmp_path, monkeypatch):
+    data, _, _, space, _ = job
+    sparsify = up.Block.sparsify
+    monkeypatch.setattr(
+        up.Block, "sparsify", lambda b, k: pytest.fail("expanded") if isinstance(b.weights, Plan) else sparsify(b, k)
+    )
+    run = up.write_run(tmp_path / "run", data, space, plans)
+    with mudata.set_options(pull_on_update=False):
+        m = mudata.read_h5mu(run / "aligned.h5mu")
+    n = len(data["left"])
+    joint = m.obsp["unpaired_coupling"][:n, n:]
+    kept = [b for b in plans.blocks if isinstance(b.weights, Plan)]
+    for block in kept:
+        assert joint[block.rows].nnz == 0
+        assert np.array_equal(m["left"].obs["unpaired_potential"].to_numpy()[block.rows], block.weights.f)
+    share = sum(len(b.rows) for b in kept) / plans.coverage.source
+    assert joint.sum() == pytest.approx(1 - share, abs=1e-4)
+
+
+def test_the_record_says_which_labels_are_kept_as_potentials(job, plans, tmp_path):
+    data, _, _, space, _ = job
+    run = up.write_run(tmp_path / "run", data, space, plans)
+    record = json.loads((run / "run.json").read_text())
+    assert record["format_version"] == 2
+    for entry, block in zip(record["matching"]["blocks"], plans.blocks, strict=True):
+        is_plan = isinstance(block.weights, Plan)
+        assert entry["potentials"] == ({"eps": 7.3, "cost": "sqeuclidean"} if is_plan else None)
+        assert entry["partners"] == pytest.approx(block.effective_partners().mean())
+    assert "potentials" in up.write_report(run).read_text()
+
+
+def test_a_run_without_potentials_has_none_in_its_files(run):
+    with mudata.set_options(pull_on_update=False):
+        m = mudata.read_h5mu(run / "aligned.h5mu")
+    assert "unpaired_potential" not in m["left"].obs
+
+
+def test_potentials_of_another_space_are_refused_and_nothing_is_left(job, plans, tmp_path):
+    data, _, _, space, _ = job
+    other = replace(space, arrays={n: a + 1.0 for n, a in space.arrays.items()})
+    with pytest.raises(OptionError, match="was matched in another space"):
+        up.write_run(tmp_path / "run", data, other, plans)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_the_first_format_can_be_read(run):
+    record = json.loads((run / "run.json").read_text())
+    for block in record["matching"]["blocks"]:
+        del block["potentials"]
+    write_json(run / "run.json", record | {"format_version": 1})
+    assert up.read_run(run).matching.coverage.labels == 10
+
+
+# ------------------------------------------------------------------ damage
 
 
 def test_a_changed_file_is_noticed(run):

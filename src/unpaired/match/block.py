@@ -4,16 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
 
 from unpaired.data.types import Array
 
-__all__ = ["Block", "Product", "Status"]
+__all__ = ["Block", "OnDemand", "Product", "Status"]
 
-_CHUNK = 2**24  # entries of a dense chunk of a coupling (128 MB)
+_CHUNK = 2**22  # entries of a dense chunk of a coupling (32 MB)
+
+
+@runtime_checkable
+class OnDemand(Protocol):
+    """A coupling that is kept as something smaller than its entries, and makes them where they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows and columns."""
+        ...
+
+    @property
+    def T(self) -> Self:
+        """The transposed coupling."""
+        ...
+
+    def sum(self, axis: Literal[0, 1]) -> Array:
+        """Return the row sums (``axis=1``) or column sums (``axis=0``)."""
+        ...
+
+    def __matmul__(self, values: Array) -> Array: ...
+
+    def rows(self, start: int, stop: int) -> Array:
+        """Return rows ``start`` to ``stop`` as a dense array."""
+        ...
+
+    def at(self, rows: Array, cols: Array) -> Array:
+        """Return ``(k,)`` entries at the given positions ``(k,)`` of rows and columns."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +67,21 @@ class Product:
     def T(self) -> Product:
         """The transposed coupling."""
         return Product(self.b, self.a)
+
+    def sum(self, axis: Literal[0, 1]) -> Array:
+        """Return the row sums (``axis=1``) or column sums (``axis=0``)."""
+        return np.asarray(self.a * self.b.sum() if axis == 1 else self.b * self.a.sum())
+
+    def __matmul__(self, values: Array) -> Array:
+        return np.asarray(np.multiply.outer(self.a, self.b @ values))
+
+    def rows(self, start: int, stop: int) -> Array:
+        """Return rows ``start`` to ``stop`` as a dense array."""
+        return np.outer(self.a[start:stop], self.b)
+
+    def at(self, rows: Array, cols: Array) -> Array:
+        """Return ``(k,)`` entries at the given positions ``(k,)`` of rows and columns."""
+        return np.asarray(self.a[rows] * self.b[cols])
 
 
 @dataclass(frozen=True)
@@ -82,8 +126,9 @@ class Block:
     rows, cols
         Row indices of its cells in the source and in the target.
     weights
-        ``(len(rows), len(cols))`` non-negative weights, dense, CSR or a :class:`Product`; ``None`` where there is no
-        coupling. Rows divided by their sums are p(target cell | source cell).
+        ``(len(rows), len(cols))`` non-negative weights: dense, CSR, or made on demand from something smaller (a
+        :class:`Product`, or the potentials of optimal transport); ``None`` where there is no coupling. Rows divided by
+        their sums are p(target cell | source cell).
     status
         How it went.
     """
@@ -109,24 +154,18 @@ class Block:
 
     def sums(self, axis: Literal[0, 1]) -> Array:
         """Return the row sums (``axis=1``) or column sums (``axis=0``) of the weights."""
-        w = self.weights
-        if isinstance(w, Product):
-            return np.asarray(w.a * w.b.sum() if axis == 1 else w.b * w.a.sum())
-        return np.asarray(w.sum(axis=axis), dtype=np.float64).ravel()
+        return np.asarray(self.weights.sum(axis=axis), dtype=np.float64).ravel()
 
     def dot(self, values: Array) -> Array:
         """Return ``weights @ values`` for ``(len(cols), d)`` values."""
-        w = self.weights
-        if isinstance(w, Product):
-            return np.outer(w.a, w.b @ values)
-        return np.asarray(w @ values)
+        return np.asarray(self.weights @ values)
 
     def dense(self, start: int = 0, stop: int | None = None) -> Array:
         """Return rows ``start`` to ``stop`` of the weights as a dense array."""
-        w = self.weights
-        if isinstance(w, Product):
-            return np.outer(w.a[start:stop], w.b)
-        part = w[start:stop]
+        stop = len(self.rows) if stop is None else stop
+        if isinstance(self.weights, OnDemand):
+            return self.weights.rows(start, stop)
+        part = self.weights[start:stop]
         return part.toarray() if sp.issparse(part) else np.asarray(part)
 
     def chunks(self) -> Iterator[tuple[int, Array]]:
@@ -140,7 +179,7 @@ class Block:
     def at(self, rows: Array, cols: Array) -> Array:
         """Return p(target cell | source cell) at the given positions ``(k,)`` of rows and columns."""
         w = self.weights
-        values = w.a[rows] * w.b[cols] if isinstance(w, Product) else np.asarray(w[rows, cols]).ravel()
+        values = w.at(rows, cols) if isinstance(w, OnDemand) else np.asarray(w[rows, cols]).ravel()
         total = self.sums(1)[rows]
         return np.asarray(values / np.where(total > 0, total, 1.0))
 
@@ -176,6 +215,16 @@ class Block:
         total = self.sums(1)
         return self.dot(values) / np.where(total > 0, total, 1.0)[:, None]
 
+    def effective_partners(self) -> Array:
+        """Return ``(len(rows),)`` exp(entropy) of the conditional weights: between how many cells each is undecided."""
+        if sp.issparse(self.weights):  # from its entries alone: a large label has no room, and no time, for the others
+            w = sp.csr_matrix(self.weights)
+            row = np.repeat(np.arange(w.shape[0]), np.diff(w.indptr))
+            p = w.data / self.sums(1)[row].clip(min=np.finfo(float).tiny)
+            return np.exp(-np.bincount(row, weights=_p_log_p(p), minlength=w.shape[0]))
+        out = [np.exp(-_p_log_p(part).sum(axis=1)) for _, part in self.chunks()]
+        return np.concatenate(out) if out else np.empty(0)
+
     def sparsify(self, keep: float) -> Block:
         """Return the block with CSR weights: of every row the largest entries that hold ``keep`` of its mass.
 
@@ -184,6 +233,11 @@ class Block:
         """
         if sp.issparse(self.weights) and self.status.used.get("row_mass_kept", 1.0) <= keep:
             return self
+        weights = _thinned(sp.csr_matrix(self.weights), keep) if sp.issparse(self.weights) else self._thinned(keep)
+        used = self.status.used if keep == 1 else {**self.status.used, "row_mass_kept": keep}
+        return replace(self, weights=weights, status=replace(self.status, used=used))
+
+    def _thinned(self, keep: float) -> sp.csr_matrix:
         best = self._largest_of_columns()
         data, cols, ends = [], [], [0]
         step = max(1, _CHUNK // max(1, len(self.cols)))
@@ -203,9 +257,7 @@ class Block:
             cols.append(np.nonzero(at)[1])
             ends.extend((ends[-1] + at.sum(axis=1).cumsum()).tolist())
         shape = (len(self.rows), len(self.cols))
-        weights = sp.csr_matrix((np.concatenate(data), np.concatenate(cols), np.array(ends)), shape=shape)
-        used = self.status.used if keep == 1 else {**self.status.used, "row_mass_kept": keep}
-        return replace(self, weights=weights, status=replace(self.status, used=used))
+        return sp.csr_matrix((np.concatenate(data), np.concatenate(cols), np.array(ends)), shape=shape)
 
     def _largest_of_columns(self) -> Array:
         """``(len(cols),)`` the row with the largest weight of every column."""
@@ -218,3 +270,25 @@ class Block:
             best[larger] = start + row[larger]
             value[larger] = part[row, np.arange(len(best))][larger]
         return best
+
+
+def _thinned(w: sp.csr_matrix, keep: float) -> sp.csr_matrix:
+    """Thin a sparse matrix by its entries alone: a large label has no room, and no time, for the others."""
+    row = np.repeat(np.arange(w.shape[0]), np.diff(w.indptr))
+    mass = np.bincount(row, weights=w.data, minlength=w.shape[0])[row]
+    share = w.data / np.where(mass > 0, mass, 1.0)
+    order = np.lexsort((w.indices, -w.data, row))  # rows stay together
+    before = np.concatenate([[0.0], share[order].cumsum()])[:-1]
+    before -= before[w.indptr[row]]
+    stays = np.empty(len(row), dtype=bool)
+    stays[order] = before < keep
+    by_col = np.lexsort((row, -w.data, w.indices))
+    stays[by_col[np.unique(w.indices[by_col], return_index=True)[1]]] = True
+    stays &= w.data != 0
+    ends = np.concatenate([[0], np.cumsum(np.bincount(row[stays], minlength=w.shape[0]))])
+    return sp.csr_matrix((w.data[stays], w.indices[stays], ends), shape=w.shape)
+
+
+def _p_log_p(p: Array) -> Array:
+    safe = np.where(p > 0, p, 1.0)
+    return np.asarray(safe * np.log(safe))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,16 +19,21 @@ from unpaired.match.matching import Matching
 from unpaired.options import check_integer, check_seed
 from unpaired.seeds import named_seed
 
-__all__ = ["LabelProblem", "match_labels"]
+__all__ = ["LabelProblem", "Solver", "cells_by_label", "match_labels", "one_by_one"]
 
-LabelProblem = Callable[[Array, Array, Array, Array, int], tuple[Any, Status]]
-"""``(x, y, a, b, seed) -> (weights, status)``: coordinates and marginals of one label's cells on both sides."""
+LabelProblem = tuple[Array, Array, Array, Array]
+"""``(x, y, a, b)``: coordinates and marginals of one label's cells on both sides."""
+
+Solver = Callable[[Sequence[LabelProblem], Sequence[int]], Generator[tuple[Any, Status], None, None]]
+"""``(problems, seeds) -> (weights, status) of every label, in order``. Closing the generator stops its workers."""
+
+_SHARES = 16  # parts of the work a worker: starting one costs more than a small label
 
 
 def match_labels(
     data: Dataset,
     embedding: Embedding | None,
-    solve: LabelProblem,
+    solve_all: Solver,
     made_by: Provenance,
     *,
     source: str | None,
@@ -34,20 +41,19 @@ def match_labels(
     source_weights: Array | None = None,
     target_weights: Array | None = None,
     force_single: bool = True,
-    jobs: int = 1,
     progress: bool = False,
     seed: int = 0,
 ) -> Matching:
-    """Run ``solve`` on every label that has cells on both sides, serially or in worker processes.
+    """Settle the labels that leave no choice, and give all others to ``solve_all`` at once.
 
     Parameters
     ----------
     data
         The data set.
     embedding
-        The space; ``None`` for matchings that need none.
-    solve
-        The work of one label; must be picklable for ``jobs > 1``.
+        The space; ``None`` for matchings that need none (the solver then gets row numbers for coordinates).
+    solve_all
+        The work; :func:`one_by_one` makes it of a function of one label.
     made_by
         Kept in the result.
     source, target
@@ -56,8 +62,6 @@ def match_labels(
         ``(n,)`` positive weights of the cells, made to sum to one within each label; uniform by default.
     force_single
         Give a label with one cell on a side the only coupling with the marginals asked for, without solving.
-    jobs
-        Worker processes; the result does not depend on it.
     progress
         Show a progress bar over the labels.
     seed
@@ -68,79 +72,127 @@ def match_labels(
     OptionError
         If an option is not allowed, or weights are not positive or of the wrong length.
     """
-    check_integer("jobs", jobs, low=1)
     check_seed(seed)
     names = data.direction(source, target)
     weights = [_check_weights(data, n, w) for n, w in zip(names, (source_weights, target_weights), strict=True)]
     sides = [data[n] for n in names]
     if embedding is not None:
         _check_embedding(sides, embedding)
-    tasks = []
-    for code, label in enumerate(data.classes):
-        # Canonical order: neither the order of the file nor the cells' names can influence the solver.
-        rows, cols = (m.order[m.labels[m.order] == code] for m in sides)
+    blocks: list[Block | None] = []
+    waiting: list[tuple[int, str, Array, Array]] = []
+    cells = (cells_by_label(m, len(data.classes)) for m in sides)
+    for label, rows, cols in zip(data.classes, *cells, strict=True):
         if len(rows) or len(cols):
-            tasks.append((label, rows, cols))
-    blocks = _run(
-        tasks, names, embedding, weights, solve, force_single=force_single, jobs=jobs, progress=progress, seed=seed
-    )
-    return Matching(names[0], names[1], (len(sides[0]), len(sides[1])), blocks, made_by)
+            settled = _settle(label, (rows, cols), names, weights, force_single=force_single)
+            if settled is None:
+                waiting.append((len(blocks), label, rows, cols))
+            blocks.append(settled)
+    problems = [_problem((rows, cols), names, embedding, weights) for _, _, rows, cols in waiting]
+    seeds = [named_seed(seed, "match", label) for _, label, _, _ in waiting]
+    for (at, label, rows, cols), (found, status) in zip(
+        waiting, _solve(solve_all, problems, seeds, progress=progress), strict=True
+    ):
+        blocks[at] = Block(label, rows, cols, found, status)
+    shape = (len(sides[0]), len(sides[1]))
+    return Matching(names[0], names[1], shape, tuple(b for b in blocks if b is not None), made_by)
 
 
-def _run(
-    tasks: list[tuple[str, Array, Array]],
-    names: tuple[str, str],
-    embedding: Embedding | None,
-    weights: list[Array],
-    solve: LabelProblem,
-    *,
-    force_single: bool,
-    jobs: int,
-    progress: bool,
-    seed: int,
-) -> tuple[Block, ...]:
-    from joblib import Parallel, delayed
+def one_by_one(solve: Callable[[Array, Array, Array, Array, int], tuple[Any, Status]], *, jobs: int = 1) -> Solver:
+    """Return the solver of all labels that calls ``solve(x, y, a, b, seed)`` for each.
+
+    Parameters
+    ----------
+    solve
+        The work of one label; must be picklable for ``jobs > 1``.
+    jobs
+        Worker processes; the result does not depend on it.
+
+    Raises
+    ------
+    OptionError
+        If ``jobs`` is not a whole number of at least 1.
+    """
+    check_integer("jobs", jobs, low=1)
+
+    def solve_all(problems: Sequence[LabelProblem], seeds: Sequence[int]) -> Generator[tuple[Any, Status], None, None]:
+        if jobs == 1:
+            for problem, seed in zip(problems, seeds, strict=True):
+                yield _timed(solve, problem, seed)
+            return
+        from joblib import Parallel, delayed
+
+        size = -(-len(problems) // (_SHARES * jobs))
+        parts = [slice(start, start + size) for start in range(0, len(problems), size)]
+        work = (delayed(_solve_part)(solve, problems[part], seeds[part]) for part in parts)
+        for answers in Parallel(n_jobs=jobs, return_as="generator")(work):
+            yield from answers
+
+    return solve_all
+
+
+def cells_by_label(modality: Modality, classes: int) -> list[Array]:
+    """Return the rows of every label, in canonical order: neither the order of the file nor names can matter."""
+    labels = modality.labels[modality.order]
+    by_label = np.argsort(labels, kind="stable")
+    ends = np.searchsorted(labels[by_label], np.arange(classes + 1))
+    rows = modality.order[by_label]
+    return [rows[start:stop] for start, stop in pairwise(ends)]
+
+
+def _settle(
+    label: str, cells: tuple[Array, Array], names: tuple[str, str], weights: list[Array], *, force_single: bool
+) -> Block | None:
+    """Return the block of a label that leaves nothing to solve."""
+    for own, name in zip(cells, names, strict=True):
+        if len(own) == 0:
+            return Block(label, *cells, None, Status("absent", f"{name} has no cell of this label."))
+    if not force_single or min(map(len, cells)) > 1:
+        return None
+    one = names[0] if len(cells[0]) == 1 else names[1]
+    advice = f"{one} has one cell of this label: every partner is equally likely, whatever was measured."
+    return Block(label, *cells, Product(*_marginals(cells, weights)), Status("too_small", advice, 0.0))
+
+
+def _marginals(cells: tuple[Array, Array], weights: list[Array]) -> tuple[Array, Array]:
+    a, b = (w[own] for w, own in zip(weights, cells, strict=True))
+    return a / a.sum(), b / b.sum()
+
+
+def _problem(
+    cells: tuple[Array, Array], names: tuple[str, str], embedding: Embedding | None, weights: list[Array]
+) -> LabelProblem:
+    x, y = (own[:, None] if embedding is None else embedding[n][own] for own, n in zip(cells, names, strict=True))
+    return (x, y, *_marginals(cells, weights))
+
+
+def _solve(
+    solve_all: Solver, problems: list[LabelProblem], seeds: list[int], *, progress: bool
+) -> list[tuple[Any, Status]]:
+    from threadpoolctl import threadpool_limits
     from tqdm.auto import tqdm
 
-    def arguments(label: str, rows: Array, cols: Array) -> tuple[Any, ...]:
-        x = rows[:, None] if embedding is None else embedding[names[0]][rows]
-        y = cols[:, None] if embedding is None else embedding[names[1]][cols]
-        a, b = weights[0][rows], weights[1][cols]
-        return label, rows, cols, x, y, a, b, solve, names, force_single, named_seed(seed, "match", label)
-
-    work = (delayed(_solve_label)(*arguments(*task)) for task in tasks)
-    done = Parallel(n_jobs=jobs, return_as="generator")(work)
-    return tuple(tqdm(done, total=len(tasks), desc="matching", unit="label", disable=not progress))
+    if not problems:
+        return []
+    # One thread inside a label whatever the number of workers: the same sums in the same order, so the same bits.
+    # Once for all labels, because it costs as much as a small label. Closing stops the workers of an interrupted loop.
+    with threadpool_limits(limits=1), closing(solve_all(problems, seeds)) as answers:
+        return list(tqdm(answers, total=len(problems), desc="matching", unit="label", disable=not progress))
 
 
-def _solve_label(
-    label: str,
-    rows: Array,
-    cols: Array,
-    x: Array,
-    y: Array,
-    a: Array,
-    b: Array,
-    solve: LabelProblem,
-    names: tuple[str, str],
-    force_single: bool,  # noqa: FBT001
-    seed: int,
-) -> Block:
+def _solve_part(
+    solve: Callable[..., tuple[Any, Status]], problems: Sequence[LabelProblem], seeds: Sequence[int]
+) -> list[tuple[Any, Status]]:
+    """Solve some labels in a worker process."""
     from threadpoolctl import threadpool_limits
 
-    for cells, name in ((rows, names[0]), (cols, names[1])):
-        if len(cells) == 0:
-            return Block(label, rows, cols, None, Status("absent", f"{name} has no cell of this label."))
-    a, b = a / a.sum(), b / b.sum()
-    if force_single and (len(rows) == 1 or len(cols) == 1):
-        one = names[0] if len(rows) == 1 else names[1]
-        advice = f"{one} has one cell of this label: every partner is equally likely, whatever was measured."
-        return Block(label, rows, cols, Product(a, b), Status("too_small", advice, 0.0))
-    start = time.perf_counter()
-    # One thread whatever the number of workers: the same sums in the same order, so the same bits.
     with threadpool_limits(limits=1):
-        weights, status = solve(x, y, a, b, seed)
-    return Block(label, rows, cols, weights, replace(status, seconds=time.perf_counter() - start))
+        return [_timed(solve, problem, seed) for problem, seed in zip(problems, seeds, strict=True)]
+
+
+def _timed(solve: Callable[..., tuple[Any, Status]], problem: LabelProblem, seed: int) -> tuple[Any, Status]:
+    start = time.perf_counter()
+    weights, status = solve(*problem, seed)
+    return weights, replace(status, seconds=time.perf_counter() - start)
 
 
 def _check_embedding(sides: list[Modality], embedding: Embedding) -> None:

@@ -135,7 +135,7 @@ class Matching:
         for block in self.matched:
             width = min(k, len(block.cols))
             for start, part in block.chunks():
-                top = np.argsort(-part, axis=1, kind="stable")[:, :width]
+                top = np.argsort(-part, axis=1, kind="stable")[:, :width] if k > 1 else part.argmax(axis=1)[:, None]
                 at = block.rows[start : start + len(part)]
                 chosen = np.take_along_axis(part, top, axis=1)
                 rows[at, :width] = np.where(chosen > 0, block.cols[top], -1)
@@ -164,6 +164,9 @@ class Matching:
 
     def to_sparse(self, normalise: Literal["joint", "rows"] = "joint") -> sp.csr_matrix:
         """Return the whole coupling as ``(n_source, n_target)`` CSR.
+
+        Every entry that is not zero is in it. Of a block that makes its entries on demand that may be all pairs of a
+        large label: there, :meth:`sparsify` first.
 
         Parameters
         ----------

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from unpaired.data.types import Array, Dataset
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.match.block import Status
-from unpaired.match.blocks import match_labels
+from unpaired.match.blocks import match_labels, one_by_one
 from unpaired.match.matching import Matching
 from unpaired.options import check_choice, check_integer
 
@@ -58,8 +58,8 @@ def match_snn(
     """
     check_snn_options(k=k, metric=metric)
     made_by = Provenance("match_snn", {"k": k, "metric": metric})
-    solve = partial(_solve, k=k, metric=metric)
-    return match_labels(data, embedding, solve, made_by, source=source, target=target, jobs=jobs, progress=progress)
+    solve = one_by_one(partial(_solve, k=k, metric=metric), jobs=jobs)
+    return match_labels(data, embedding, solve, made_by, source=source, target=target, progress=progress)
 
 
 def check_snn_options(*, k: int, metric: str) -> None:

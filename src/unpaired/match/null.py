@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from unpaired.data.types import Array, Dataset, Pairs, Truth
 from unpaired.embed.embedding import Provenance
 from unpaired.match.block import Product, Status
-from unpaired.match.blocks import match_labels
+from unpaired.match.blocks import match_labels, one_by_one
 from unpaired.match.matching import Matching
 
 __all__ = ["match_pairs", "match_random", "match_uniform"]
@@ -24,7 +24,7 @@ def match_uniform(data: Dataset, *, source: str | None = None, target: str | Non
     source, target
         Names of the modalities; not needed when there are two.
     """
-    return match_labels(data, None, _uniform, Provenance("match_uniform", {}), source=source, target=target)
+    return match_labels(data, None, one_by_one(_uniform), Provenance("match_uniform", {}), source=source, target=target)
 
 
 def _uniform(x: Array, y: Array, a: Array, b: Array, seed: int) -> tuple[Product, Status]:
@@ -44,7 +44,7 @@ def match_random(data: Dataset, *, source: str | None = None, target: str | None
         Seed of the draw; each label has its own generator.
     """
     made_by = Provenance("match_random", {"seed": seed})
-    return match_labels(data, None, _random, made_by, source=source, target=target, seed=seed)
+    return match_labels(data, None, one_by_one(_random), made_by, source=source, target=target, seed=seed)
 
 
 def _random(x: Array, y: Array, a: Array, b: Array, seed: int) -> tuple[sp.csr_matrix, Status]:
@@ -78,10 +78,14 @@ def match_pairs(
     partner = pairs.partners(*names)
 
     def solve(x: Array, y: Array, a: Array, b: Array, seed: int) -> tuple[sp.csr_matrix, Status]:
-        own = partner[x[:, 0]][:, None] == y[:, 0]
-        if not own.any():
+        wanted, there = partner[x[:, 0]], y[:, 0]
+        by_row = np.argsort(there)
+        cols = by_row[np.searchsorted(there, wanted, sorter=by_row).clip(max=len(there) - 1)]
+        rows = np.flatnonzero(there[cols] == wanted)
+        if len(rows) == 0:
             return None, Status("absent", "no pair of this label is known.")
-        return sp.csr_matrix(own / own.sum()), Status("ok")
+        weights = np.full(len(rows), 1 / len(rows))
+        return sp.csr_matrix((weights, (rows, cols[rows])), shape=(len(a), len(b))), Status("ok")
 
     made_by = Provenance("match_pairs", {})
-    return match_labels(data, None, solve, made_by, source=names[0], target=names[1], force_single=False)
+    return match_labels(data, None, one_by_one(solve), made_by, source=names[0], target=names[1], force_single=False)

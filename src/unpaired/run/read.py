@@ -16,7 +16,9 @@ from unpaired.data.types import UNKNOWN, Array, Dataset, Modality, Truth
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import DataError, Problem
 from unpaired.match.block import Block, Status
+from unpaired.match.blocks import cells_by_label
 from unpaired.match.matching import Matching
+from unpaired.match.transport.solution import Plan
 from unpaired.run.folder import FORMAT, RECORD, sha256
 from unpaired.run.record import FORMAT_VERSION
 
@@ -112,7 +114,7 @@ def read_run(path: str | Path) -> Run:
         record=record,
         data=data,
         embedding=embedding,
-        matching=_matching(record, data, mdata),
+        matching=_matching(record, data, embedding, mdata),
         truth=_truth(path, data),
         scores=json.loads(scores_file.read_text(encoding="utf-8")) if scores_file.exists() else None,
     )
@@ -221,23 +223,30 @@ def _noise(mdata: MuData, names: list[str]) -> dict[str, Array] | None:
     return {n: np.asarray(mdata[n].obs["unpaired_noise"]) for n in names}
 
 
-def _matching(record: Mapping[str, Any], data: Dataset, mdata: MuData) -> Matching:
+def _matching(record: Mapping[str, Any], data: Dataset, embedding: Embedding, mdata: MuData) -> Matching:
     info = record["matching"]
-    source, target = info["source"], info["target"]
+    names = (info["source"], info["target"])
     start = dict(zip(data, np.cumsum([0, *(len(data[n]) for n in data)]).tolist(), strict=False))
-    own = slice(start[source], start[source] + len(data[source]))
-    other = slice(start[target], start[target] + len(data[target]))
+    own, other = (slice(start[n], start[n] + len(data[n])) for n in names)
     joint = mdata.obsp["unpaired_coupling"].tocsr()[own][:, other]
+    potentials = [np.asarray(mdata[n].obs.get("unpaired_potential", ()), dtype=np.float64) for n in names]
+    cells = [cells_by_label(data[n], len(data.classes)) for n in names]
+    code = {name: i for i, name in enumerate(data.classes)}
     blocks = []
     for entry in info["blocks"]:
-        code = data.code(entry["label"])
-        rows, cols = (data[n].order[data[n].labels[data[n].order] == code] for n in (source, target))
+        rows, cols = (of[code[entry["label"]]] for of in cells)
         status = {k: entry[k] for k in ("state", "advice", "iterations", "seconds", "used")}
         error = entry["marginal_error"]
         status["marginal_error"] = float("nan") if error is None else error
-        weights = joint[rows][:, cols] if entry["partners"] is not None else None
+        weights: Any = None
+        if kept := entry.get("potentials"):
+            x, y = (embedding[n][at] for n, at in zip(names, (rows, cols), strict=True))
+            weights = Plan(x, y, potentials[0][rows], potentials[1][cols], kept["eps"], kept["cost"])
+        elif entry["partners"] is not None:
+            weights = joint[rows][:, cols]
         blocks.append(Block(entry["label"], rows, cols, weights, Status(**status)))
-    return Matching(source, target, (len(data[source]), len(data[target])), tuple(blocks), _provenance(info))
+    shape = (len(data[names[0]]), len(data[names[1]]))
+    return Matching(*names, shape, tuple(blocks), _provenance(info))
 
 
 def _truth(path: Path, data: Dataset) -> Truth | None:

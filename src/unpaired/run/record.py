@@ -19,12 +19,13 @@ from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.embed.propensity import Propensity
 from unpaired.match.block import Block
 from unpaired.match.matching import Matching
+from unpaired.match.transport.solution import Plan
 from unpaired.run.folder import FORMAT, sha256
 
 __all__ = ["FORMAT_VERSION", "make_record", "plain"]
 
-FORMAT_VERSION = 1
-_LIBRARIES = ("numpy", "scipy", "pandas", "anndata", "mudata", "scikit-learn", "torch", "lightning", "POT")
+FORMAT_VERSION = 2
+_LIBRARIES = ("numpy", "scipy", "pandas", "anndata", "mudata", "scikit-learn", "numba", "torch", "lightning")
 
 
 def make_record(
@@ -100,19 +101,9 @@ def _block(block: Block) -> dict[str, Any]:
         "source_cells": len(block.rows),
         "target_cells": len(block.cols),
         **plain(asdict(block.status)),
-        "partners": _effective_partners(block),
+        "potentials": {"eps": w.eps, "cost": w.cost} if isinstance(w := block.weights, Plan) else None,
+        "partners": float(block.effective_partners().mean()) if block.matched else None,
     }
-
-
-def _effective_partners(block: Block) -> float | None:
-    """Mean over source cells of exp(entropy of p(target | source)): between how many the matching is undecided."""
-    if not block.matched:
-        return None
-    total = 0.0
-    for _, part in block.chunks():
-        safe = np.where(part > 0, part, 1.0)
-        total += float(np.exp(-(safe * np.log(safe) * (part > 0)).sum(axis=1)).sum())
-    return total / len(block.rows)
 
 
 def plain(value: Any) -> Any:

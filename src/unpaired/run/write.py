@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ import scipy.sparse as sp
 from unpaired.data.types import Array, Dataset, Modality, Truth
 from unpaired.embed.embedding import Embedding
 from unpaired.embed.propensity import Propensity
+from unpaired.errors import OptionError
 from unpaired.evaluate.scores import Scores
 from unpaired.match.matching import Matching
+from unpaired.match.transport.solution import Plan
 from unpaired.run.folder import RECORD, new_folder, sha256, write_json
 from unpaired.run.record import make_record
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-__all__ = ["KEEP", "fill_run", "write_run"]
+__all__ = ["KEEP", "as_written", "fill_run", "write_run"]
 
 KEEP = 0.999
 """Of every row of the coupling, the largest entries that hold this much of its mass are written."""
@@ -73,6 +76,8 @@ def write_run(
     ------
     OutputError
         If the folder cannot be made there.
+    OptionError
+        If a label is kept as potentials in another space than ``embedding``.
     """
     out = Path(out)
     with new_folder(out, force=force) as work:
@@ -89,6 +94,12 @@ def write_run(
             timings=timings,
         )
     return out
+
+
+def as_written(matching: Matching) -> Matching:
+    """Return the matching as a run keeps it: couplings thinned, but for labels kept as potentials, which stay whole."""
+    blocks = (b.sparsify(KEEP) if b.matched and not isinstance(b.weights, Plan) else b for b in matching.blocks)
+    return replace(matching, blocks=tuple(blocks))
 
 
 def fill_run(
@@ -117,7 +128,7 @@ def fill_run(
         timings=timings or {},
         kept=KEEP,
     )
-    _write_h5mu(work / "aligned.h5mu", data, embedding, matching.sparsify(KEEP))
+    _write_h5mu(work / "aligned.h5mu", data, embedding, as_written(matching))
     recipes = {f"{n}.{k}": np.ascontiguousarray(v) for n, m in data.modalities.items() for k, v in _arrays(m).items()}
     save_file(recipes, work / "recipes.safetensors")
     if scores is not None:
@@ -138,8 +149,9 @@ def _arrays(modality: Modality) -> Mapping[str, Array]:
 def _write_h5mu(path: Path, data: Dataset, embedding: Embedding, matching: Matching) -> None:
     import mudata
 
+    potentials = _potentials(embedding, matching)
     with mudata.set_options(pull_on_update=False):
-        mdata = mudata.MuData({n: _anndata(data, n, embedding) for n in data})
+        mdata = mudata.MuData({n: _anndata(data, n, embedding, potentials.get(n)) for n in data})
         mdata.obs["label"] = np.concatenate([_label_names(data, m) for m in data.modalities.values()])
         mdata.obs["modality"] = np.concatenate([np.repeat(n, len(m)) for n, m in data.modalities.items()])
         mdata.obsm["X_unpaired"] = np.concatenate([embedding[n] for n in data])
@@ -155,7 +167,7 @@ def _write_h5mu(path: Path, data: Dataset, embedding: Embedding, matching: Match
         mdata.write_h5mu(path, compression="gzip")
 
 
-def _anndata(data: Dataset, name: str, embedding: Embedding) -> AnnData:
+def _anndata(data: Dataset, name: str, embedding: Embedding, potential: Array | None) -> AnnData:
     import anndata
     import pandas as pd
 
@@ -173,6 +185,8 @@ def _anndata(data: Dataset, name: str, embedding: Embedding) -> AnnData:
         adata.obsm["unpaired_propensity"] = _softmax(embedding[name])
     if embedding.noise is not None:
         adata.obs["unpaired_noise"] = embedding.noise[name]
+    if potential is not None:
+        adata.obs["unpaired_potential"] = potential
     adata.uns["unpaired"] = {"shape": np.array(modality.X.shape[1:])}
     return adata
 
@@ -196,13 +210,34 @@ def _label_names(data: Dataset, modality: Modality) -> Array:
     return np.array([*data.classes, ""], dtype=object)[modality.labels]
 
 
+def _potentials(embedding: Embedding, matching: Matching) -> dict[str, Array]:
+    """Return the potential of every cell of the labels that are kept so, NaN for others; empty without such labels."""
+    sides = (matching.source, matching.target)
+    out = {name: np.full(n, np.nan) for name, n in zip(sides, matching.shape, strict=True)}
+    found = [(b, b.weights) for b in matching.blocks if isinstance(b.weights, Plan)]
+    for block, plan in found:
+        for name, cells, own, value in zip(
+            sides, (block.rows, block.cols), (plan.x, plan.y), (plan.f, plan.g), strict=True
+        ):
+            if not np.array_equal(own, embedding[name][cells]):
+                msg = f"label {block.label!r} was matched in another space; give the embedding that it was matched in."
+                raise OptionError(msg)
+            out[name][cells] = value
+    return out if found else {}
+
+
 def _whole_coupling(data: Dataset, matching: Matching) -> sp.csr_matrix:
-    """[[0, P], [P^T, 0]] over all cells of all modalities: the convention that survives subsetting."""
+    """[[0, P], [P^T, 0]] over all cells of all modalities: the convention that survives subsetting.
+
+    Labels kept as potentials are left out of P, and of its sum.
+    """
     start = dict(zip(data, np.cumsum([0, *(len(data[n]) for n in data)]).tolist(), strict=False))
-    joint = matching.to_sparse("joint").tocoo()
+    stored = replace(matching, blocks=tuple(b for b in matching.blocks if not isinstance(b.weights, Plan)))
+    joint = stored.to_sparse("joint").tocoo()
+    share = stored.coverage.source / max(1, matching.coverage.source)
     rows, cols = joint.row + start[matching.source], joint.col + start[matching.target]
     total = sum(len(data[n]) for n in data)
-    values = np.concatenate([joint.data, joint.data]).astype(np.float32)
+    values = (np.concatenate([joint.data, joint.data]) * share).astype(np.float32)
     return sp.csr_matrix((values, (np.concatenate([rows, cols]), np.concatenate([cols, rows]))), shape=(total, total))
 
 

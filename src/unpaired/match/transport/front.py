@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Literal
-
-import numpy as np
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from unpaired.data.types import Array, Dataset
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import OptionError
-from unpaired.match.blocks import match_labels
+from unpaired.match.block import Status
+from unpaired.match.blocks import LabelProblem, Solver, match_labels
 from unpaired.match.matching import Matching
-from unpaired.match.transport.pot import solve_label
-from unpaired.options import check_choice, check_integer, check_number
+from unpaired.match.transport.epsilon import check_eps, resolve_eps
+from unpaired.match.transport.problem import COSTS
+from unpaired.options import check_choice, check_integer, check_number, to_bytes
 
-__all__ = ["check_ot_options", "match_ot", "noise_eps"]
+if TYPE_CHECKING:
+    from unpaired.match.transport.solution import Solution
+
+__all__ = ["check_ot_options", "find_device", "match_ot"]
+
+_NONSENSE = 1e3  # error of marginals that sum to one, from which on there is no coupling to speak of
+_HOPELESS = "the costs are too large for eps = {eps:.3g}: over it they are no numbers any more; use a larger eps."
 
 
 def match_ot(
     data: Dataset,
     embedding: Embedding,
     *,
-    eps: float | Literal["auto"] = "auto",
+    eps: float | str = "auto",
     cost: Literal["sqeuclidean", "euclidean"] = "sqeuclidean",
     source: str | None = None,
     target: str | None = None,
@@ -30,8 +36,11 @@ def match_ot(
     target_weights: Array | None = None,
     unbalanced: float | None = None,
     max_iter: int = 10_000,
-    max_seconds: float = 60.0,
+    max_seconds: float = 600.0,
     tol: float = 1e-4,
+    keep: float = 0.999,
+    memory: int | str | None = None,
+    device: Literal["cpu", "cuda", "auto"] = "cpu",
     jobs: int = 1,
     progress: bool = False,
 ) -> Matching:
@@ -47,6 +56,7 @@ def match_ot(
         Weight of the entropy, in units of the cost. ``"auto"`` takes it from the embedding's own noise:
         ``2 (s1 + s2)`` with s the mean variance of a coordinate between repeats in each modality. If two coordinates
         of the same cell differ by Gaussian errors of these variances, ``exp(-cost / eps)`` is their likelihood.
+        ``"0.05*median"`` is so many times the median cost between cells of one label.
     cost
         Squared Euclidean distance in the space, or the plain one (published, with ``eps=0.05``).
     source, target
@@ -57,11 +67,20 @@ def match_ot(
         Weight of a Kullback-Leibler penalty that replaces the constraint on both marginals; ``None`` keeps the
         constraint.
     max_iter, max_seconds
-        Limits for one label. When one is reached, the block's status says so.
+        Limits for one label: passes over its pairs, and seconds. When one is reached, the block's status says so.
     tol
         Largest sum of absolute differences of both marginals.
+    keep
+        Of every row of a coupling the largest entries that hold this fraction of its mass stay, and of every column the
+        largest entry; the block's status says how much was left out. 1 keeps all that is not zero.
+    memory
+        Most memory that the work may take, all labels together: bytes, or text such as ``"8GB"``. By default half of
+        what is free. A label whose coupling has no room within it is kept as potentials, and its rows are made where
+        they are asked for (:class:`unpaired.match.transport.solution.Plan`).
+    device
+        ``"cpu"``, ``"cuda"``, or ``"auto"``: a CUDA device where there is one.
     jobs
-        Worker processes.
+        Threads; the result does not depend on it, but of a label that ``max_seconds`` stops.
     progress
         Show a progress bar over the labels.
 
@@ -73,80 +92,125 @@ def match_ot(
     Raises
     ------
     OptionError
-        If an option is not allowed, or ``eps="auto"`` and the noise is not known or the cost is not squared.
+        If an option is not allowed, or eps cannot be found: ``"auto"`` and the noise is not known or the cost is not
+        squared, or ``"0.05*median"`` and the median is zero.
     """
-    check_ot_options(eps=eps, cost=cost, unbalanced=unbalanced, max_iter=max_iter, max_seconds=max_seconds, tol=tol)
+    check_ot_options(
+        eps=eps,
+        cost=cost,
+        unbalanced=unbalanced,
+        max_iter=max_iter,
+        max_seconds=max_seconds,
+        tol=tol,
+        keep=keep,
+        memory=memory,
+        device=device,
+    )
+    check_integer("jobs", jobs, low=1)
     names = data.direction(source, target)
-    value = noise_eps(data, embedding, *names) if eps == "auto" else float(eps)
-    used = {
+    value, origin = resolve_eps(data, embedding, eps, cost, *names)
+    solver: dict[str, Any] = {
         "eps": value,
-        "eps_from": "noise" if eps == "auto" else "given",
         "cost": cost,
         "unbalanced": unbalanced,
-        "weights": "uniform" if source_weights is None and target_weights is None else "given",
         "max_iter": max_iter,
         "max_seconds": max_seconds,
         "tol": tol,
+        "keep": keep,
+        "memory": None if memory is None else to_bytes("memory", memory),
+        "device": find_device(device),
     }
-    solve = partial(
-        solve_label, eps=value, cost=cost, max_iter=max_iter, max_seconds=max_seconds, tol=tol, unbalanced=unbalanced
-    )
+    used = solver | {
+        "eps_from": origin,
+        "weights": "uniform" if source_weights is None and target_weights is None else "given",
+    }
     return match_labels(
         data,
         embedding,
-        solve,
+        _solver({**solver, "jobs": jobs}),
         Provenance("match_ot", used),
         source=names[0],
         target=names[1],
         source_weights=source_weights,
         target_weights=target_weights,
-        jobs=jobs,
         progress=progress,
     )
 
 
+def _solver(options: dict[str, Any]) -> Solver:
+    def solve_all(
+        problems: Sequence[LabelProblem],
+        seeds: Sequence[int],  # nothing is drawn
+    ) -> Generator[tuple[Any, Status], None, None]:
+        from unpaired.match.transport.solve import solve_many
+
+        for solution in solve_many(problems, **options):
+            yield _outcome(solution, options["keep"])
+
+    return solve_all
+
+
+def _outcome(solution: Solution, keep: float) -> tuple[Any, Status]:
+    """Return the weights of a block, and its status."""
+    failed = not solution.marginal_error < _NONSENSE  # NaN too
+    used: dict[str, Any] = {**solution.used, "memory": solution.memory}
+    weights: Any = None if failed else solution.plan if solution.coupling is None else solution.coupling
+    if not failed and solution.coupling is not None:
+        dropped = solution.dropped
+        used |= {"row_mass_kept": keep, "largest_dropped": dropped.max().item(), "total_dropped": dropped.sum().item()}
+    status = Status(
+        "failed" if failed else "ok" if solution.converged else "not_converged",
+        _HOPELESS.format(eps=solution.plan.eps) if failed else solution.advice,
+        float("nan") if failed else float(solution.marginal_error),
+        int(solution.iterations),
+        float(solution.seconds),
+        used,
+    )
+    return weights, status
+
+
+def find_device(device: str) -> str:
+    """Return ``"cpu"`` or ``"cuda"``; torch is loaded only where a CUDA device is asked about.
+
+    Raises
+    ------
+    OptionError
+        If it is ``"cuda"`` and there is none.
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    there = bool(torch.cuda.is_available())
+    if device == "cuda" and not there:
+        msg = "device must be auto or one that this machine has (cpu); got 'cuda'."
+        raise OptionError(msg)
+    return "cuda" if there else "cpu"
+
+
 def check_ot_options(
     *,
-    eps: float | Literal["auto"],
+    eps: float | str,
     cost: str,
     unbalanced: float | None,
     max_iter: int,
     max_seconds: float,
     tol: float,
+    keep: float = 0.999,
+    memory: int | str | None = None,
+    device: str = "cpu",
 ) -> None:
     """Raise :class:`~unpaired.errors.OptionError` if an option of :func:`match_ot` is not allowed."""
-    check_choice("cost", cost, ("sqeuclidean", "euclidean"))
+    check_choice("cost", cost, COSTS)
     check_integer("max_iter", max_iter, low=1)
     check_number("max_seconds", max_seconds, above=0)
     check_number("tol", tol, above=0)
+    check_number("keep", keep, above=0, high=1)
+    if memory is not None:
+        to_bytes("memory", memory)
     if unbalanced is not None:
         check_number("unbalanced", unbalanced, above=0)
-    if eps != "auto":
-        check_number("eps", eps, above=0)
-    elif cost != "sqeuclidean":
-        msg = "eps='auto' is derived for cost='sqeuclidean'; give a number (published: 0.05) with cost='euclidean'."
-        raise OptionError(msg)
-
-
-def noise_eps(data: Dataset, embedding: Embedding, source: str, target: str) -> float:
-    """Return ``2 (s1 + s2)``, s the mean of the embedding's noise over the labelled cells of a modality.
-
-    Raises
-    ------
-    OptionError
-        If the embedding does not know its noise, or the noise is zero.
-    """
-    if embedding.noise is None:
-        msg = (
-            "eps='auto' needs the embedding's noise (two or more repeats of the cross-fitting); give a number instead."
-        )
-        raise OptionError(msg)
-    value = 0.0
-    for name in (source, target):
-        order = data[name].order
-        labelled = order[data[name].labels[order] >= 0]
-        value += 2 * float(np.mean(embedding.noise[name][labelled]))
-    if not np.isfinite(value) or value <= 0:
-        msg = f"eps='auto' found a noise of {value}; give a number instead."
-        raise OptionError(msg)
-    return value
+    check_eps(eps, cost)
+    check_choice("device", device, ("auto", "cpu", "cuda"))
+    if device == "cuda":
+        find_device(device)

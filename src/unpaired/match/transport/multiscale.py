@@ -26,6 +26,7 @@ _ROW = 300  # entries a row of the support at most: more, and passes over all pa
 _FIRST = 8.0  # temperatures below a row's mass within which a pair is on the support, to begin with
 _LAST = 16.0  # and in the end
 _SELECTIONS = 3  # times that the truncated plan is made anew where it helps little
+_HELD = 0.5  # share of the mass below which a truncated plan misleads
 _SLOW = 4  # iterations in a row without gain
 _BOXES = 20  # supports tried at one temperature
 
@@ -195,7 +196,8 @@ def _finish(level: _Level, passes: int, limits: Limits, workers: Workers, memory
 
 def _stream(costs: TreeCosts, start: Found, passes: int, limits: Limits, most: int) -> Found:
     """Iterate over all pairs, in single precision as long as that helps, then in double."""
-    f, g, best = start.f, start.g, start
+    g, best = start.g, start
+    f = costs.rows(g)
     for exact in (False, True):
         goal = 0.5 * limits.tol
         f, g, error, used = _correct(costs, f, g, goal, limits, passes, most, exact=exact)
@@ -228,8 +230,8 @@ def _correct(
         step, have = costs.pass_rows(f, g, problem.power(1.0), exact=exact)
         passes += 1
         f = f + np.log(step)
-        residual = problem.targets(g, 1) - have
-        error = float(np.abs(residual).sum())
+        want = problem.targets(g, 1)
+        error = float(np.abs(want - have).sum())
         if error < goal or (selected > _SELECTIONS and error > 0.6 * last):
             return f, g, error, passes
         if plan is None or (error > 0.3 * last and selected <= _SELECTIONS):
@@ -238,9 +240,20 @@ def _correct(
             if pattern is None:
                 return f, g, error, passes
             plan, selected, passes = SparsePlan(problem.T, *pattern, costs.workers), selected + 1, passes + 1
-        g = g + newton_step(plan, g, residual, precision=0.03)[0]
+            # What the truncated plan gives a row, against what all pairs do: the share of its mass that it holds.
+            held = float(problem.a @ np.exp(np.minimum(f - plan.evaluate(g, 1.0), 0.0)))
+            if held < _HELD:
+                return f, g, error, passes
+        g = g + newton_step(plan, g, have, _lean(want, have), precision=0.03)[0]
         last = error
     return f, g, last, passes
+
+
+def _lean(want: Array, have: Array) -> Array:
+    """Return the residual to first order, in the logarithm: a column that has next to nothing must not leap."""
+    have = np.maximum(have, 1e-300)
+    lean = have * np.clip(np.log(want / have), -10.0, 10.0)
+    return np.asarray(lean - have * (lean.sum() / have.sum()))  # a common shift is free, and would be all of the step
 
 
 def _relax(

@@ -122,12 +122,16 @@ def newton(
     return Search(state.f, state.g, float(np.abs(state.residual(inner=False)).sum()), state.passes, state.edge())
 
 
-def newton_step(plan: Operator, f: Array, residual: Array, *, precision: float, limit: int = 300) -> tuple[Array, int]:
-    """Return the step for a residual that is known better than ``plan`` tells it, and the products that it took.
+def newton_step(
+    plan: Operator, f: Array, sums: Array, residual: Array, *, precision: float, limit: int = 300
+) -> tuple[Array, int]:
+    """Return the step for row sums and a residual known better than ``plan`` tells them, and the products it took.
 
-    The plan may be a truncated one: it is only asked for its second derivative.
+    The plan may be a truncated one: it is only asked for its second derivative. A point that it has little of moves by
+    itself, as in a scaling step.
     """
     state = _State(plan, f, 1.0, math.inf)
+    plan.sums = np.where(plan.sums > 0.5 * sums, plan.sums, sums)
     d = state.solve(residual, precision, 0.0, limit)
     return np.clip(d, -_STEP, _STEP), state.passes
 
@@ -175,9 +179,8 @@ class _State:
     def solve(self, residual: Array, precision: float, damping: float, limit: int) -> Array:
         """Solve for the step by preconditioned conjugate gradients."""
         plan, a = self.plan, self.problem.a
-        # A point that a truncated plan has nothing of moves by itself, as in a scaling step.
-        divide = np.where(plan.col_sums > 0, plan.col_sums, 1.0) * (1 + self.ease)
-        lead = np.where(plan.sums > 0, plan.sums, a) + self.ease * self.target + (damping + 1e-14) * a
+        divide = np.where(plan.col_sums > 0, plan.col_sums, 1.0) * (1 + self.ease)  # zero: no pair of a truncated plan
+        lead = plan.sums + self.ease * self.target + (damping + 1e-14) * a
         jacobi = 1 / np.maximum(lead - plan.diagonal(divide), 1e-10 * a)
         rest = self.heat * residual
         d = np.zeros(len(rest))

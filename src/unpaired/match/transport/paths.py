@@ -12,8 +12,6 @@ Path = Literal["line", "small", "dense", "multiscale"]
 
 SMALL = 16_384
 """Pairs up to which a label is one of many in a batch: compiled throughout, no call from Python within it."""
-_LINE = 2_000
-"""Points from which two sorted sweeps are faster than all pairs."""
 _DENSE = 2.5e7
 """Pairs up to which all of them are kept. Above, finding the ones that matter is faster, and takes little memory."""
 
@@ -32,7 +30,7 @@ def choose(n: int, m: int, *, on_line: bool, memory: int) -> Path:
     """
     if n * m <= SMALL:
         return "small"
-    if on_line and max(n, m) >= _LINE:
+    if on_line:
         return "line"
     return "dense" if n * m <= _DENSE and memory_of("dense", n, m) <= memory else "multiscale"
 
@@ -44,7 +42,7 @@ def memory_of(path: Path, n: int, m: int, dim: int = 1, *, exact: bool = False) 
     if path == "dense":
         return (12 if exact else 8) * n * (m + 256) + 200 * (n + m)
     if path == "line":
-        return 400 * (n + m)
+        return 150 * (n + m)
     return (n + m) * (8_000 + 24 * dim)  # the support: about 100 entries a row, of 40 bytes
 
 

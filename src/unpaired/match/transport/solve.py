@@ -23,6 +23,7 @@ from unpaired.options import check_choice, check_integer, check_number
 
 __all__ = ["solve", "solve_many"]
 
+_MARGIN = 0.8  # of the tolerance is aimed at where the certificate adds what it leaves out
 _LARGE = 2**24  # pairs from which a label has the threads for itself
 
 
@@ -165,15 +166,17 @@ def _on_cpu(problems: Sequence[tuple[Array, ...]], ready: list[_Ready], job: _Jo
     start = time.perf_counter()
     small = [k for k, r in enumerate(ready) if r[0].shape[0] * r[0].shape[1] <= SMALL]
     batch = (
-        solve_small([ready[k][0] for k in small], tol=job.tol, max_iter=job.max_iter, jobs=job.jobs) if small else []
+        solve_small([ready[k][0] for k in small], tol=_MARGIN * job.tol, max_iter=job.max_iter, jobs=job.jobs)
+        if small
+        else []
     )
     each = (time.perf_counter() - start) / max(1, len(small))
     done = {k: Found(*b[:4]) for k, b in zip(small, batch, strict=True)}
     rest = [k for k in range(len(ready)) if k not in done]
 
-    def one(k: int, workers: Workers, ledger: int) -> Solution:
+    def one(k: int, workers: Workers) -> Solution:
         begun = time.perf_counter() - (each if k in done else 0.0)
-        return _solve_one(problems[k], ready[k], job, workers, ledger, done.get(k), begun)
+        return _solve_one(problems[k], ready[k], job, workers, done.get(k), begun)
 
     size = {k: ready[k][0].shape[0] * ready[k][0].shape[1] for k in rest}
     shared = [k for k in rest if size[k] <= _LARGE] if job.jobs > 1 else []
@@ -182,10 +185,10 @@ def _on_cpu(problems: Sequence[tuple[Array, ...]], ready: list[_Ready], job: _Jo
     try:
         with Workers(1) as alone, Workers(job.jobs) as together:
             futures: dict[int, Future[Solution]] = (
-                {} if pool is None else {k: pool.submit(one, k, alone, job.memory // job.jobs) for k in shared}
+                {} if pool is None else {k: pool.submit(one, k, alone) for k in shared}
             )
             for k in range(len(ready)):
-                yield futures.pop(k).result() if k in futures else one(k, alone if k in done else together, job.memory)
+                yield futures.pop(k).result() if k in futures else one(k, alone if k in done else together)
     finally:  # also when the caller stops listening, or is interrupted: the threads see the halt and end
         job.halt.set()
         if pool is not None:
@@ -193,7 +196,7 @@ def _on_cpu(problems: Sequence[tuple[Array, ...]], ready: list[_Ready], job: _Jo
 
 
 def _solve_one(
-    given: tuple[Array, ...], ready: _Ready, job: _Job, workers: Workers, memory: int, found: Found | None, start: float
+    given: tuple[Array, ...], ready: _Ready, job: _Job, workers: Workers, found: Found | None, start: float
 ) -> Solution:
     from unpaired.match.transport.anneal import solve_dense
     from unpaired.match.transport.line import on_line, solve_line
@@ -203,13 +206,13 @@ def _solve_one(
     if found is not None:
         return _finish(given, ready, found, job, "small", start, workers=workers)
     line = None if problem.squared else on_line(problem)
-    path = choose(*problem.shape, on_line=line is not None, memory=memory)
+    path = choose(*problem.shape, on_line=line is not None, memory=job.memory)
     if path == "line" and line is not None:
-        found = solve_line(problem, line, job.limits(problem))
+        found = solve_line(problem, line, job.limits(problem), workers)
     elif path == "dense":
         found = solve_dense(problem, job.limits(problem), workers)
     else:
-        found = solve_multiscale(problem, job.limits(problem), workers, memory)
+        found = solve_multiscale(problem, job.limits(problem), workers, job.memory)
     return _finish(given, ready, found, job, path, start, workers=workers)
 
 

@@ -20,6 +20,7 @@ __all__ = ["Side", "TreeCosts", "tree_order"]
 
 
 _PROBE = 256  # rows of a sample
+_MOST = 20.0  # temperatures that a potential moves in an iteration: more would leave single precision's range
 
 
 def tree_order(points: Array) -> Array:
@@ -87,6 +88,11 @@ class TreeCosts:
         power = self.problem.power(heat)
         return heat * (np.log(self.problem.a) - power * rows), heat * (np.log(self.problem.b) - power * cols)
 
+    def rows(self, g: Array) -> Array:
+        """Return the best F for G at the last temperature, in the logarithm: whatever G is, no range is left."""
+        log = self.log_sums(self.sides[0], self.sides[1], g, 1.0, None, math.inf)
+        return np.asarray(np.log(self.problem.a) - self.problem.power(1.0) * log)
+
     def mend(self, f: Array, g: Array, heat: float, rows: Array, cols: Array) -> tuple[Array, Array]:
         """Return potentials that are the best for the other side's at the given rows, then at the given columns."""
         f, g, power = f.copy(), g.copy(), self.problem.power(heat)
@@ -100,7 +106,7 @@ class TreeCosts:
         return f, g
 
     def affordable(self, f: Array, g: Array, slack: float, most: int) -> float:
-        """Return the largest slack, up to ``slack``, whose support has ``most`` pairs, told from a sample of the rows."""
+        """Return the largest slack, up to ``slack``, whose support has ``most`` pairs, told from some of the rows."""
         ids = np.linspace(0, len(f) - 1, min(len(f), _PROBE)).astype(np.int64)
         own = Side(self.sides[0].points[ids])
         room = int(most * len(ids) / len(f))
@@ -118,7 +124,7 @@ class TreeCosts:
         return low
 
     def pattern(self, f: Array, g: Array, slack: float, most: int) -> tuple[Array, Array] | None:
-        """Return the pairs with a slack below ``slack`` as CSR without values; None if there are many more than ``most``."""
+        """Return the pairs within ``slack`` as CSR without values; None if there are many more than ``most``."""
         own = self.sides[0]
         counts = np.zeros(len(own), np.int64)
         found: list[Array | None] = [None] * len(self.parts)
@@ -156,10 +162,14 @@ class TreeCosts:
         # step = (target / sum)^power: how far the rows were off before they moved
         off = problem.targets(f, 0) * np.abs(1 - step ** (-1 / power))
         error = float(off.sum() + np.abs(have - want).sum())
-        return f + np.log(step), g + power * np.log(want / have), error
+        move = np.clip(power * np.log(want / np.maximum(have, 1e-300)), -_MOST, _MOST)
+        return f + np.log(step), g + move, error
 
     def pass_rows(self, f: Array, g: Array, power: float, *, exact: bool) -> tuple[Array, Array]:
-        """Return ``(target / row sum)^power`` of every row, and the columns' sums when the rows are scaled by it."""
+        """Return ``(target / row sum)^power`` of every row, and the columns' sums when the rows are scaled by it.
+
+        Rows must be within single precision's range of their targets: see :meth:`rows`.
+        """
         problem, own, other = self.problem, self.sides[0], self.sides[1]
         kind = np.float64 if exact else np.float32
         tiles = tiled(other.points, np.float64) if exact else other.tiles
