@@ -12,7 +12,7 @@ from problems import EPS, Array, Pair
 
 def solve(x: Array, y: Array, *, tol: float, jobs: int, max_seconds: float = 3600.0, **options: Any) -> Any:
     """Return the engine's solution of one problem with uniform marginals."""
-    from unpaired.match.transport.solve import solve as engine
+    from unpaired.match.transport.solve import solve_ot as engine
 
     return engine(x, y, eps=EPS, cost="euclidean", tol=tol, jobs=jobs, max_seconds=max_seconds, **options)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -204,7 +204,7 @@ def show(
     *,
     rounds: int = 5,
     budget: float = 10.0,
-    labels: int = 12,
+    labels: Sequence[int] = (1, 12),
     threads: int = CORES,
     with_us: bool = True,
     name: str = "transport_peers",
@@ -221,23 +221,22 @@ def show(
     threadpool_limits(threads, user_api="blas")
     busy = warn_if_busy()
     here = tuple(peer for peer in PEERS if peer.here)
-    start, cases, tables = time.perf_counter(), [], []
-    for count in dict.fromkeys((1, labels)):
-        rows_of: dict[str, list[dict[str, Any]]] = {}
+    how = {"rounds": rounds, "budget": budget, "threads": threads, "seed": 0, "busy": busy}
+    start, cases = time.perf_counter(), []
+    for count in labels:
         for strength, factor in STRENGTHS.items():
             print(f"{count} x 1700, {strength}", flush=True)
             pairs = trained(strength=factor)[:count]
             rows = run_case(pairs, here, rounds=rounds, budget=budget, with_us=with_us)
-            rows_of[strength] = rows
             best = {f"{tol:g}": best_entropic(rows, tol) for tol in TOLS}
             cases.append({"labels": count, "cells": 1700, "strength": strength, "rows": rows, "best_entropic": best})
-        tables.append(f"**{count} x 1700**\n\n{_table(rows_of)}")
-        if count != labels:
-            print(f"\n{tables[-1]}\n", flush=True)
-    minutes = (time.perf_counter() - start) / 60
-    how = {"rounds": rounds, "budget": budget, "threads": threads, "seed": 0, "minutes": minutes, "busy": busy}
-    save(name, {"show": "peers", **how, "cases": cases})
-    return "\n\n".join(tables)
+            minutes = (time.perf_counter() - start) / 60
+            save(name, {"show": "peers", **how, "minutes": minutes, "cases": cases})  # what is done is kept
+    return "\n\n".join(f"**{count} x 1700**\n\n{_table(_by_strength(cases, count))}" for count in labels)
+
+
+def _by_strength(cases: list[dict[str, Any]], count: int) -> dict[str, list[dict[str, Any]]]:
+    return {case["strength"]: case["rows"] for case in cases if case["labels"] == count}
 
 
 def _table(rows_of: Mapping[str, list[dict[str, Any]]]) -> str:

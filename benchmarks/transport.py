@@ -10,7 +10,7 @@ def main() -> None:
     """Run one of the shows."""
     parser = argparse.ArgumentParser(description=__doc__)
     shows = parser.add_subparsers(dest="show", required=True)
-    for add in (_peers, _sizes, _labels, _compile, _picture):
+    for add in (_peers, _sizes, _labels, _compile, _ablation, _picture):
         add(shows)
     options = vars(parser.parse_args())
     show = importlib.import_module(f"show_{options.pop('show')}").show
@@ -21,7 +21,7 @@ def _peers(shows: argparse._SubParsersAction) -> None:
     parser = shows.add_parser("peers", help="one label and twelve labels of 1,700 cells, against every peer")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--budget", type=float, help="seconds that one run of a peer may take, else it is estimated")
-    parser.add_argument("--labels", type=int)
+    parser.add_argument("--labels", type=int, nargs="+", help="1 and 12 by default")
     parser.add_argument("--threads", type=int, help="of the peers' linear algebra; 1 is fairer on a busy machine")
     parser.add_argument("--without-us", dest="with_us", action="store_false")
     _name(parser)
@@ -51,6 +51,13 @@ def _labels(shows: argparse._SubParsersAction) -> None:
 
 def _compile(shows: argparse._SubParsersAction) -> None:
     parser = shows.add_parser("compile", help="seconds of compilation and of the import")
+    parser.add_argument("--rounds", type=int)
+    _name(parser)
+
+
+def _ablation(shows: argparse._SubParsersAction) -> None:
+    parser = shows.add_parser("ablation", help="what each ingredient contributes, and the share of the limit reached")
+    parser.add_argument("--tols", type=float, nargs="+")
     parser.add_argument("--rounds", type=int)
     _name(parser)
 

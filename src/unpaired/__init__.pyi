@@ -26,6 +26,9 @@ from .match.null import match_pairs as match_pairs
 from .match.null import match_random as match_random
 from .match.null import match_uniform as match_uniform
 from .match.transport.front import match_ot as match_ot
+from .match.transport.solution import Plan as Plan
+from .match.transport.solution import Solution as Solution
+from .match.transport.solve import solve_ot as solve_ot
 from .report.page import write_report as write_report
 from .run.read import Run as Run
 from .run.read import read_run as read_run

@@ -15,10 +15,11 @@ from scipy.spatial.distance import cdist
 from unpaired.errors import OptionError
 from unpaired.match.transport import anneal, multiscale, paths
 from unpaired.match.transport.anneal import solve_dense
+from unpaired.match.transport.certify import certify
 from unpaired.match.transport.limits import Limits
 from unpaired.match.transport.multiscale import solve_multiscale
 from unpaired.match.transport.problem import prepare
-from unpaired.match.transport.solve import solve, solve_many
+from unpaired.match.transport.solve import solve_many, solve_ot
 from unpaired.match.transport.workers import Workers
 
 KINDS = ("plain", "weights", "zero mass", "duplicates", "identical", "one point", "clusters", "tiny", "huge")
@@ -129,7 +130,7 @@ def test_the_plan_is_that_of_pot(kind, seed, n, m, d, relative, cost):
     x, y, a, b = draw(kind, seed, n, m, d)
     eps = relative * typical(x, y, cost)
     expected = pot(x, y, a, b, eps, cost)
-    solution = solve(x, y, a, b, eps=eps, cost=cost, tol=1e-7)
+    solution = solve_ot(x, y, a, b, eps=eps, cost=cost, tol=1e-7)
     assert solution.converged
     assert solution.marginal_error <= 1e-7
     mine = solution.plan.rows(0, len(a))
@@ -137,7 +138,7 @@ def test_the_plan_is_that_of_pot(kind, seed, n, m, d, relative, cost):
     reached = np.abs(expected.sum(axis=1) - a).sum() + np.abs(expected.sum(axis=0) - b).sum()
     if reached < 1e-9:  # where POT arrives within its iterations
         assert variation(mine, expected, a) < 1e-5
-        exact = solve(x, y, a, b, eps=eps, cost=cost, tol=1e-11).plan.rows(0, len(a))
+        exact = solve_ot(x, y, a, b, eps=eps, cost=cost, tol=1e-11).plan.rows(0, len(a))
         assert np.abs(conditional(exact) - conditional(expected))[a > 0].max() < 1e-7
     assert np.abs(mine.sum(axis=1) - a).sum() + np.abs(mine.sum(axis=0) - b).sum() <= 1e-7
 
@@ -176,7 +177,7 @@ def test_as_eps_goes_to_zero_the_cost_goes_to_that_of_exact_transport(n):
     gaps = []
     for relative in (1e-1, 1e-2, 1e-3, 1e-4):
         eps = relative * np.median(c)
-        solution = solve(x, y, a, b, eps=eps, tol=1e-6)
+        solution = solve_ot(x, y, a, b, eps=eps, tol=1e-6)
         assert solution.converged
         gap = float((solution.plan.rows(0, n) * c).sum()) - exact
         assert gap < eps * math.log(n + 20) + 1e-6 * c.max()
@@ -192,8 +193,8 @@ def test_the_answer_does_not_depend_on_the_units(relative, scale, cost):
     x, y, a, b = draw("plain", 1, 160, 140, 5)
     eps = relative * typical(x, y, cost)
     power = 2 if cost == "sqeuclidean" else 1
-    one = solve(x, y, a, b, eps=eps, cost=cost, tol=1e-6)
-    other = solve(x * scale, y * scale, a, b, eps=eps * scale**power, cost=cost, tol=1e-6)
+    one = solve_ot(x, y, a, b, eps=eps, cost=cost, tol=1e-6)
+    other = solve_ot(x * scale, y * scale, a, b, eps=eps * scale**power, cost=cost, tol=1e-6)
     assert one.converged
     assert other.converged
     assert variation(one.plan.rows(0, 160), other.plan.rows(0, 160), a) < 1e-4
@@ -210,18 +211,18 @@ def test_the_result_does_not_depend_on_the_threads():
 
 def test_threads_within_a_label_change_nothing():
     x, y, a, b = draw("plain", 0, 2300, 1900, 6)
-    one = solve(x, y, a, b, eps=0.05, cost="euclidean", jobs=1)
-    two = solve(x, y, a, b, eps=0.05, cost="euclidean", jobs=2)
+    one = solve_ot(x, y, a, b, eps=0.05, cost="euclidean", jobs=1)
+    two = solve_ot(x, y, a, b, eps=0.05, cost="euclidean", jobs=2)
     assert one.converged
     assert np.array_equal(one.plan.f, two.plan.f)
 
 
 def test_the_coupling_keeps_what_it_says():
     x, y, a, b = draw("weights", 2, 300, 400, 3)
-    whole = solve(x, y, a, b, eps=0.1, cost="euclidean")
+    whole = solve_ot(x, y, a, b, eps=0.1, cost="euclidean")
     plan = whole.plan.rows(0, 300)
     for keep in (0.5, 0.9, 0.999):
-        solution = solve(x, y, a, b, eps=0.1, cost="euclidean", keep=keep)
+        solution = solve_ot(x, y, a, b, eps=0.1, cost="euclidean", keep=keep)
         kept = solution.coupling.toarray()
         assert np.allclose(kept[kept > 0], plan[kept > 0], rtol=1e-9)
         assert np.allclose(kept.sum(axis=1) + solution.dropped, plan.sum(axis=1), atol=1e-4 * a.min())
@@ -229,13 +230,13 @@ def test_the_coupling_keeps_what_it_says():
         assert (kept.sum(axis=0) > 0).all()
         needed = 1 + (np.sort(plan, axis=1)[:, ::-1].cumsum(axis=1) < keep * plan.sum(axis=1, keepdims=True)).sum()
         assert (kept > 0).sum() <= 1.05 * (needed + 300) + 400  # at most one entry more for a row, and for a column
-    everything = solve(x, y, a, b, eps=0.1, cost="euclidean", keep=1.0)
+    everything = solve_ot(x, y, a, b, eps=0.1, cost="euclidean", keep=1.0)
     assert np.allclose(everything.coupling.toarray(), plan, rtol=1e-9, atol=1e-300)
 
 
 def test_points_without_mass_have_no_partners():
     x, y, a, b = draw("zero mass", 4, 200, 180, 3)
-    solution = solve(x, y, a, b, eps=0.1, cost="euclidean")
+    solution = solve_ot(x, y, a, b, eps=0.1, cost="euclidean")
     assert solution.converged
     assert (solution.coupling.toarray()[a == 0] == 0).all()
     assert (solution.coupling.toarray()[:, b == 0] == 0).all()
@@ -244,7 +245,7 @@ def test_points_without_mass_have_no_partners():
 
 def test_where_the_coupling_has_no_room_the_potentials_remain():
     x, y, a, b = draw("plain", 0, 600, 700, 3)
-    solution = solve(x, y, a, b, eps=2.0, cost="euclidean", memory=200_000)
+    solution = solve_ot(x, y, a, b, eps=2.0, cost="euclidean", memory=200_000)
     assert solution.coupling is None
     assert solution.used["path"] == "multiscale"
     assert solution.converged
@@ -253,7 +254,7 @@ def test_where_the_coupling_has_no_room_the_potentials_remain():
 
 def test_not_converged_is_a_value_with_advice():
     x, y, a, b = draw("clusters", 0, 300, 320, 3)
-    solution = solve(x, y, a, b, eps=0.01, cost="euclidean", max_iter=3)
+    solution = solve_ot(x, y, a, b, eps=0.01, cost="euclidean", max_iter=3)
     assert not solution.converged
     assert "max_iter" in solution.advice
     assert solution.marginal_error > 1e-4
@@ -261,7 +262,7 @@ def test_not_converged_is_a_value_with_advice():
     assert np.isfinite(plan).all()
     true = np.abs(plan.sum(axis=1) - a).sum() + np.abs(plan.sum(axis=0) - b).sum()
     assert true == pytest.approx(solution.marginal_error, rel=1e-3)
-    out_of_time = solve(x, y, a, b, eps=0.01, cost="euclidean", max_seconds=1e-9)
+    out_of_time = solve_ot(x, y, a, b, eps=0.01, cost="euclidean", max_seconds=1e-9)
     assert not out_of_time.converged
     assert "max_seconds" in out_of_time.advice
 
@@ -310,12 +311,12 @@ def test_a_caller_that_stops_listening_stops_the_work():
 def test_bad_input_is_named(change, words):
     given = {"x": np.zeros((3, 2)), "y": np.zeros((4, 2)), "a": None, "b": None, "eps": 1.0} | change
     with pytest.raises(OptionError, match=words):
-        solve(given.pop("x"), given.pop("y"), given.pop("a"), given.pop("b"), **given)
+        solve_ot(given.pop("x"), given.pop("y"), given.pop("a"), given.pop("b"), **given)
 
 
 def test_all_that_is_wrong_is_said_at_once():
     with pytest.raises(OptionError, match=r"x is not finite.*b must hold 4 masses"):
-        solve(np.full((3, 2), np.inf), np.zeros((4, 2)), None, np.ones(3), eps=1.0)
+        solve_ot(np.full((3, 2), np.inf), np.zeros((4, 2)), None, np.ones(3), eps=1.0)
 
 
 def test_the_path_is_chosen_by_size_and_memory():
@@ -329,8 +330,8 @@ def test_the_path_is_chosen_by_size_and_memory():
 def test_a_permutation_of_one_side_permutes_the_answer():
     x, y, a, b = draw("weights", 9, 250, 260, 4)
     order = np.random.default_rng(0).permutation(250)
-    one = solve(x, y, a, b, eps=0.1, cost="euclidean", tol=1e-8)
-    two = solve(x[order], y, a[order], b, eps=0.1, cost="euclidean", tol=1e-8)
+    one = solve_ot(x, y, a, b, eps=0.1, cost="euclidean", tol=1e-8)
+    two = solve_ot(x[order], y, a[order], b, eps=0.1, cost="euclidean", tol=1e-8)
     assert np.abs(one.plan.rows(0, 250)[order] - two.plan.rows(0, 250)).sum() < 1e-6
 
 
@@ -338,3 +339,61 @@ def test_temperatures_end_at_one():
     assert anneal.heats(0.0) == [1.0]
     assert anneal.heats(1e4)[-1] == 1.0
     assert all(a > b for a, b in zip(anneal.heats(1e4), anneal.heats(1e4)[1:], strict=False))
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.1])
+@pytest.mark.parametrize("cost", ["euclidean", "sqeuclidean"])
+def test_over_many_tiles_the_multiscale_path_agrees_with_the_dense_one(strength, cost, monkeypatch):
+    monkeypatch.setattr(multiscale, "_SAMPLE", 300)
+    x, y, a, b = draw("weights", 6, 900, 1100, 5)
+    options = {"eps": 0.05, "cost": cost, "tol": 1e-6}
+    solutions = []
+    for path in ("dense", "multiscale"):
+        monkeypatch.setattr("unpaired.match.transport.solve.choose", lambda *_, path=path, **__: path)
+        solutions += [solve_ot(strength * x, strength * y, a, b, jobs=j, **options) for j in (1, 2)]
+    dense, large = solutions[0], solutions[2]
+    assert [s.used["path"] for s in solutions] == ["dense", "dense", "multiscale", "multiscale"]
+    assert all(s.converged for s in solutions)
+    assert variation(dense.plan.rows(0, 900), large.plan.rows(0, 900), a) < 1e-4
+    for one, two in (solutions[:2], solutions[2:]):
+        assert np.array_equal(one.plan.f, two.plan.f)
+        assert np.array_equal(one.coupling.indices, two.coupling.indices)
+    kept, plan = large.coupling.toarray(), large.plan.rows(0, 900)
+    assert np.allclose(kept[kept > 0], plan[kept > 0], rtol=1e-6)
+    assert (plan.sum(axis=1) - kept.sum(axis=1) <= large.dropped + 1e-15).all()
+    assert (large.dropped <= 0.001 * plan.sum(axis=1) * 1.01).all()
+
+
+def test_the_certificate_is_that_of_scipy_whatever_the_potentials():
+    rng = np.random.default_rng(0)
+    for d, size in ((3, 1.0), (1000, 1.0), (4, 1e4)):
+        x, y = size * rng.normal(size=(300, d)), size * rng.normal(size=(400, d))
+        problem, *_ = prepare(x, y, np.ones(300), np.ones(400), eps=1.0, cost="euclidean", unbalanced=None)
+        c = cdist(problem.x, problem.y)
+        f, g = c.min(axis=1) - 6 + rng.normal(size=300), 0.1 * rng.normal(size=400)
+        plan = np.exp(f[:, None] + g - c)
+        true = np.abs(plan.sum(axis=1) - 1 / 300).sum() + np.abs(plan.sum(axis=0) - 1 / 400).sum()
+        with Workers(1) as workers:
+            sure = certify(problem, f, g, 1e-4, workers)
+        assert sure.error >= true * (1 - 1e-9)
+        assert sure.error <= true + 1.1e-5 + 1e-9 * true
+        assert np.abs(sure.rows - plan.sum(axis=1)).max() <= 1e-5 / 300 * 1.01 + 1e-9 * plan.sum()
+
+
+def test_costs_beyond_all_range_are_said_to_be():
+    rng = np.random.default_rng(0)
+    for n in (20, 200):
+        solution = solve_ot(1e200 * rng.normal(size=(n, 3)), rng.normal(size=(n, 3)), eps=1e-3)
+        assert not solution.converged
+        assert solution.advice
+        assert not np.isnan(solution.plan.f).any()
+
+
+def test_a_penalty_that_leaves_little_mass_is_solved_in_relation_to_it():
+    x, y, a, b = draw("weights", 3, 200, 220, 3)
+    penalty, eps = 0.3, 0.3
+    expected = unbalanced_fixed_point(x, y + 4, a, b, eps, "euclidean", penalty)
+    assert expected.sum() < 3e-3
+    solution = solve_ot(x, y + 4, a, b, eps=eps, cost="euclidean", unbalanced=penalty)
+    assert solution.converged
+    assert np.abs(solution.plan.rows(0, 200) - expected).sum() < 1e-3 * expected.sum()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +21,7 @@ __all__ = ["heats", "solve_dense", "spread"]
 
 _ROUGH = 0.05  # L1 error at which a temperature is left, or the next method takes over
 _FLOOR = 1e-5  # L1 error below which single precision does not get
+_STALE = 2  # certificates in a row that do not halve the error: rounding allows no more
 _ROUNDS = 8
 _RATIO = 4.0  # between two temperatures
 _START = 20.0  # the spread over the first temperature
@@ -30,7 +32,8 @@ _SLACK = 30.0  # temperatures below the top within which a pair is on the suppor
 def spread(problem: Problem) -> float:
     """Return the typical cost: the root mean square distance, or its square."""
     x, y = problem.x, problem.y
-    value = float(x.var(axis=0).sum() + y.var(axis=0).sum() + ((x.mean(axis=0) - y.mean(axis=0)) ** 2).sum())
+    with np.errstate(over="ignore"):  # infinity is the answer then
+        value = float(x.var(axis=0).sum() + y.var(axis=0).sum() + ((x.mean(axis=0) - y.mean(axis=0)) ** 2).sum())
     return value if problem.squared else math.sqrt(value)
 
 
@@ -92,6 +95,10 @@ def _sharpen(costs: DenseCosts, f: Array, g: Array, heat: float) -> tuple[Array,
     return search.f, search.g, search.error < _ROUGH
 
 
+def _over(limits: Limits, before: int, used: int) -> bool:
+    return limits.over(before + used)
+
+
 def _log_mass(problem: Problem) -> float:
     return math.log(max(problem.a.min(), problem.b.min()))
 
@@ -99,8 +106,8 @@ def _log_mass(problem: Problem) -> float:
 def _on_support(costs: DenseCosts, f: Array, g: Array, passes: int, limits: Limits, most: int) -> Found:
     """Newton's method on the pairs with a small slack, in boxes that the support can be trusted in, until certified."""
     problem, workers = costs.problem, costs.workers
-    slack = _SLACK - _log_mass(problem)
-    while not limits.over(passes):
+    slack, best, stale = _SLACK - _log_mass(problem), Found(f, g, math.inf, passes), 0
+    while not limits.over(passes) and stale < _STALE:
         pattern = costs.pattern(f, g, slack, most)
         if pattern is None:
             break
@@ -115,18 +122,21 @@ def _on_support(costs: DenseCosts, f: Array, g: Array, passes: int, limits: Limi
         if search.error <= 0.4 * limits.tol or search.at_edge == 0:
             done = limits.certify(problem, f, g, workers)
             passes += 1
+            stale = 0 if done.error < 0.5 * best.error else stale + 1
+            best = Found(f, g, done.error, passes, done) if done.error < best.error else best
             if done.error <= limits.tol:
-                return Found(f, g, done.error, passes, done)
+                return best
         g = costs.columns(f, 1.0)
-    return Found(f, g, math.inf, passes)
+    return best if math.isfinite(best.error) else Found(f, g, math.inf, passes)
 
 
 def _on_all(costs: DenseCosts, found: Found, limits: Limits) -> Found:
     """Scaling passes, then Newton's method, over all pairs."""
     problem, workers, passes = costs.problem, costs.workers, found.passes
-    f, g, _, used = costs.scale(found.f, found.g, 1.0, passes=100, goal=max(0.3 * limits.tol, _FLOOR), relax=1.6)
+    room = max(1, min(100, limits.max_iter - passes))
+    f, g, _, used = costs.scale(found.f, found.g, 1.0, passes=room, goal=max(0.3 * limits.tol, _FLOOR), relax=1.6)
     passes += used
-    best = found
+    best, stale = found, 0
     if 0.3 * limits.tol >= _FLOOR:
         done = limits.certify(problem, f, g, workers)
         best, passes = Found(f, g, done.error, passes + 1, done), passes + 1
@@ -134,11 +144,15 @@ def _on_all(costs: DenseCosts, found: Found, limits: Limits) -> Found:
             return best
     plan = DensePlan(costs, g, exact=limits.tol < 2e-7)
     while True:
-        search = newton(plan, f, heat=1.0, goal=0.5 * limits.tol, max_steps=20, max_products=100, over=limits.over)
+        search = newton(
+            plan, f, heat=1.0, goal=0.5 * limits.tol, max_steps=20, max_products=100,
+            over=partial(_over, limits, passes),
+        )  # fmt: skip
         f, g = search.f, search.g
         passes += search.passes
         done = limits.certify(problem, f, g, workers)
+        stale = 0 if done.error < 0.5 * best.error else stale + 1
         if done.error < best.error:
             best = Found(f, g, done.error, passes, done)
-        if best.error <= limits.tol or limits.over(passes) or search.passes <= 1:
+        if best.error <= limits.tol or limits.over(passes) or search.passes <= 1 or stale >= _STALE:
             return replace(best, passes=passes)

@@ -18,13 +18,14 @@ from unpaired.data.types import Array
 from unpaired.match.transport import certify_kernels as loops
 from unpaired.match.transport.kernels import padded, tiled
 from unpaired.match.transport.problem import Problem
-from unpaired.match.transport.search import boxes, pad, reach
+from unpaired.match.transport.search import boxes, pad, rounding
 from unpaired.match.transport.workers import Workers, parts_of
 
 __all__ = ["ENTRY_BYTES", "Certificate", "certify"]
 
 ENTRY_BYTES = 12
 """Bytes of an entry of the coupling: a value and a column."""
+_PROBES, _PROBE_ROWS = 64, 4  # runs of rows that tell how many entries the coupling will hold
 _SHARE = 0.1  # of the tolerance, for all the pairs left out together
 
 
@@ -42,8 +43,8 @@ class Certificate:
         L1 distance of both marginals to what is asked for, and ``omitted``.
     coupling
         ``(n, m)`` CSR of the largest entries of every row; ``None`` if it was not asked for, or would not fit.
-    kept
-        ``(n,)`` mass of its rows.
+    dropped
+        ``(n,)`` mass that the coupling leaves out of each row, with a bound on what was not looked at.
     """
 
     rows: Array
@@ -51,7 +52,7 @@ class Certificate:
     omitted: float
     error: float
     coupling: sp.csr_matrix | None
-    kept: Array
+    dropped: Array
 
     def reorder(self, rows: Array, cols: Array) -> Certificate:
         """Return the certificate of the plan whose row ``rows[i]`` is row i here, and likewise its columns."""
@@ -63,7 +64,7 @@ class Certificate:
             )
             coupling = moved[back]
         return replace(
-            self, rows=self.rows[back], cols=self.cols[np.argsort(cols)], kept=self.kept[back], coupling=coupling
+            self, rows=self.rows[back], cols=self.cols[np.argsort(cols)], dropped=self.dropped[back], coupling=coupling
         )
 
 
@@ -100,24 +101,27 @@ def certify(
     sides = _Sides(problem, f, g, floor)
     parts = parts_of(n, n * m * 4)
     rows, left, cols = np.empty(n), np.zeros(n, np.int64), np.zeros((len(parts), *sides.g.shape))
-    bunch = _Bunch(n, m, len(parts), most if keep is not None else 0)
+    kept_share = -1.0 if keep is None or not _fits(sides, problem, keep, least, most) else keep
+    bunch = _Bunch(n, m, len(parts), most if kept_share >= 0 else 0)
 
     def one(i: int, j: int, k: int) -> None:
         bunch.fill(
             k, j - i, lambda ids, values: loops.marginals(
-                *sides.arrays, least, problem.squared, -1.0 if keep is None else keep, i, j, rows, cols[k], left,
+                *sides.arrays, least, problem.squared, kept_share, i, j, rows, cols[k], left,
                 ids, values, bunch.counts, bunch.kept,
             ),
         )  # fmt: skip
 
     workers.each(one, parts)
     total = cols.sum(axis=0).ravel()[:m]
-    omitted = 2.0 * float(left @ np.exp(floor))
+    unseen = left * np.exp(floor)
+    omitted = 2.0 * float(unseen.sum())
     error = float(np.abs(rows - wanted).sum() + np.abs(total - problem.targets(g, 1)).sum())
-    coupling = bunch.matrix() if keep is not None else None
+    coupling = bunch.matrix() if kept_share >= 0 else None
     if coupling is not None:
         coupling = _fill_columns(coupling, bunch.kept, problem, f, g)
-    return Certificate(rows, total, omitted, error + omitted, coupling, bunch.kept)
+    dropped = np.maximum(rows - bunch.kept, 0.0) + unseen
+    return Certificate(rows, total, omitted, error + omitted, coupling, dropped)
 
 
 class _Sides:
@@ -128,11 +132,29 @@ class _Sides:
         tiles = tiled(y, np.float32)
         self.g = pad(g, len(tiles))
         low, high = boxes(y)
-        cut = floor - 0.01 - 4e-7 * reach(problem, f, g)  # its own error is allowed for
+        cut = floor - 0.01 - rounding(problem, f, g)  # its own error is allowed for
         self.arrays = (
             x, padded(x, np.float32), padded(x, np.float64), y, tiles, tiled(y, np.float64), f, self.g,
             self.g.astype(np.float32), self.g.max(axis=1), low, high, cut,
         )  # fmt: skip
+
+
+def _fits(sides: _Sides, problem: Problem, keep: float, least: Array, most: int) -> bool:
+    """Whether the coupling will hold about ``most`` entries or fewer, told from some of the rows."""
+    n, m = problem.shape
+    if n * m <= most:
+        return True
+    ranges = [(n * k // _PROBES, min(n * k // _PROBES + _PROBE_ROWS, n)) for k in range(_PROBES)]
+    found, rows = 0, 0
+    sums, counts, kept, cols = np.empty(n), np.empty(n, np.int64), np.empty(n), np.empty(sides.g.shape)
+    for i, j in ranges:
+        size = (j - i) * m
+        found += loops.marginals(
+            *sides.arrays, least, problem.squared, keep, i, j, sums, cols, counts, np.empty(size, np.int32),
+            np.empty(size), counts, kept,
+        )  # fmt: skip
+        rows += j - i
+    return found * n / rows <= 1.3 * most
 
 
 class _Bunch:

@@ -103,12 +103,15 @@ def _whole_tile(z: Array, g: Array, t: int, fi: float, cols: Array) -> Any:
 
 
 @njit(**SAFE)
-def _threshold(row: Array, width: int, total: float, keep: float) -> float:
+def _threshold(row: Array, width: int, total: float, keep: float) -> Any:
     """Return the largest threshold (nearly) above which the row's entries hold the fraction ``keep`` of its mass."""
     if width == 0 or keep >= 1.0:
         return 0.0
     wanted, high = keep * total, total
-    low = (1.0 - keep) * total / width  # all entries below it together hold less than may go
+    spare = _mass_above(row, width, 0.0) - wanted  # what is not in the row has gone already
+    if spare <= 0.0:
+        return 0.0
+    low = spare / width  # all entries below it together hold less than may go
     for _ in range(_HALVINGS):
         middle = math.sqrt(low) * math.sqrt(high)
         if _mass_above(row, width, middle) >= wanted:
@@ -119,7 +122,7 @@ def _threshold(row: Array, width: int, total: float, keep: float) -> float:
 
 
 @njit(**FAST)
-def _mass_above(row: Array, width: int, threshold: float) -> float:
+def _mass_above(row: Array, width: int, threshold: float) -> Any:
     s = 0.0
     for k in range(width):
         s += row[k] if row[k] >= threshold else 0.0

@@ -14,6 +14,7 @@ from unpaired.match.transport.workers import Workers, parts_of
 __all__ = ["DenseCosts", "DensePlan"]
 
 _NOTHING = -1e30  # potential of the points that fill up a tile
+_LARGEST = 1e37
 _RANGE = 1e12  # scalings further from 1 are moved into the potentials
 
 
@@ -201,7 +202,8 @@ class DensePlan:
         return out
 
     def _forth(self, values: Array, out: Array) -> None:
-        v = self._pad(values, 0.0).astype(self._kernel.dtype)
+        # A search that is cut short may hold values that single precision does not: the certificate will tell.
+        v = self._pad(np.clip(values, -_LARGEST, _LARGEST), 0.0).astype(self._kernel.dtype)
         self.workers.each(lambda i, j, _: loops.forth(self._kernel, v, i, j, out), self._costs.parts)
 
     def _pad(self, values: Array, rest: float) -> Array:

@@ -13,6 +13,7 @@ from unpaired.options import check_number
 __all__ = ["check_eps", "noise_eps", "resolve_eps"]
 
 _TIMES_MEDIAN = "*median"
+_COSTS = 4e6  # that tell the median, all labels together
 _PROBE = 200  # cells a side of a label whose costs tell the median
 
 
@@ -66,12 +67,13 @@ def _times_median(text: str) -> float:
 def _median_cost(data: Dataset, embedding: Embedding, cost: str, source: str, target: str) -> float:
     """Return the median over labels and cells; of a large label, over cells that are spread evenly over it."""
     parts: list[Array] = []
+    probe = max(3, min(_PROBE, int((_COSTS / len(data.classes)) ** 0.5)))
     for code in range(len(data.classes)):
         sides = []
         for name in (source, target):
             order = data[name].order
             cells = order[data[name].labels[order] == code]
-            sides.append(embedding[name][cells[:: max(1, len(cells) // _PROBE)]])
+            sides.append(embedding[name][cells[:: max(1, -(-len(cells) // probe))]])
         if len(sides[0]) and len(sides[1]):
             parts.append(cdist(sides[0], sides[1], metric=cost).ravel())
     return float(np.median(np.concatenate(parts))) if parts else float("nan")

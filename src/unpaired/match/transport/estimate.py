@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unpaired.match.transport.paths import Path, choose, free_memory, memory_of
+from unpaired.match.transport.certify import ENTRY_BYTES
+from unpaired.match.transport.paths import Way, choose, free_memory, memory_of
 
 __all__ = ["Estimate", "estimate"]
 
-_SECONDS: dict[Path, tuple[float, float]] = {
+_SECONDS: dict[Way, tuple[float, float]] = {
     "small": (3e-8, 4e-7),
     "dense": (1.5e-8, 8e-8),
     "multiscale": (1e-8, 6e-8),
@@ -19,6 +20,7 @@ _SECONDS: dict[Path, tuple[float, float]] = {
 """Least and most seconds a pair on one core (a point, on a line), as measured in benchmarks/: wide, since what a label
 takes depends on how confident the classifiers are, which nobody knows yet."""
 _COMPILE = 0.5  # seconds for the compiled code to load from its cache
+_ROW = 100  # entries of a coupling a point, usually fewer
 _DIM = 64.0  # dimensions that double the cost of a pair
 
 
@@ -38,7 +40,7 @@ class Estimate:
 
     seconds: tuple[float, float]
     memory: int
-    paths: tuple[Path, ...]
+    paths: tuple[Way, ...]
 
 
 def estimate(
@@ -68,4 +70,5 @@ def estimate(
         high += amount * _SECONDS[path][1]
     threads = max(1, min(jobs, os.cpu_count() or 1))
     most = sorted((memory_of(p, *s, dim) for s, p in zip(sizes, paths, strict=True)), reverse=True)
-    return Estimate((_COMPILE + low / threads, _COMPILE + high / threads), sum(most[:threads]), paths)
+    couplings = sum(ENTRY_BYTES * min(n * m, _ROW * max(n, m)) for n, m in sizes)
+    return Estimate((_COMPILE + low / threads, _COMPILE + high / threads), sum(most[:threads]) + couplings, paths)

@@ -95,7 +95,7 @@ def solve_line(problem: Problem, line: Sides, limits: Limits, workers: Workers |
     sure = _certify(plan, f, g)
     if _fits(ordered, f, g, limits):
         made = limits.certify(ordered, f, g, workers or Workers(1))
-        sure = replace(sure, coupling=made.coupling, kept=made.kept)
+        sure = replace(sure, coupling=made.coupling, dropped=made.dropped)
     back = [np.argsort(order) for order in orders]
     return Found(f[back[0]], g[back[1]], sure.error, passes + used + 1, sure.reorder(orders[0], orders[1]))
 

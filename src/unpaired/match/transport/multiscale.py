@@ -19,6 +19,7 @@ from unpaired.match.transport.workers import Workers
 __all__ = ["solve_multiscale"]
 
 _SAMPLE = 4_000  # points a side of the first sample
+_LEAST = 100
 _FACTOR = 6  # between the sizes of two samples
 _START = 25.0  # the spread over the first temperature
 _SUPPORT = 48  # bytes of an entry of the support, with all that the search keeps of it
@@ -27,7 +28,7 @@ _FIRST = 8.0  # temperatures below a row's mass within which a pair is on the su
 _LAST = 16.0  # and in the end
 _SELECTIONS = 3  # times that the truncated plan is made anew where it helps little
 _HELD = 0.5  # share of the mass below which a truncated plan misleads
-_SLOW = 4  # iterations in a row without gain
+_SLOW = 10  # iterations in a row without gain; over-relaxation begins with a few
 _BOXES = 20  # supports tried at one temperature
 
 
@@ -63,8 +64,9 @@ def _turn(problem: Problem) -> Problem:
 def _solve_sorted(problem: Problem, limits: Limits, workers: Workers, memory: int) -> Found:
     first = max(1.0, spread(problem) / _START)
     sizes = [max(problem.shape)]
-    while sizes[-1] > _SAMPLE:
-        sizes.append(max(sizes[-1] // _FACTOR, 3 * _SAMPLE // 4))
+    sample = min(_SAMPLE, max(_LEAST, math.isqrt(memory // 16)))  # a sample is solved with all its pairs
+    while sizes[-1] > sample:
+        sizes.append(max(sizes[-1] // _FACTOR, 3 * sample // 4))
     level, passes = _coarsest(_sample(problem, sizes[-1]), first, limits, workers)
     for size in sizes[-2:0:-1]:
         level, used = _refine(level, _sample(problem, size), max(1.0, first / 4), workers, limits, memory)
@@ -88,7 +90,7 @@ def _coarsest(problem: Problem, heat: float, limits: Limits, workers: Workers) -
     """Solve the smallest sample at the first temperature, as a problem of its own whose eps is that temperature."""
     scale = 1 / math.sqrt(heat) if problem.squared else 1 / heat
     warm = replace(problem, x=problem.x * scale, y=problem.y * scale, penalty=problem.penalty / heat)
-    found = solve_dense(warm, replace(limits, tol=1e-2), workers)
+    found = solve_dense(warm, replace(limits, tol=1e-2, keep=None), workers)
     return _Level(problem, found.f * heat, found.g * heat, heat), found.passes
 
 
@@ -100,13 +102,14 @@ def _refine(
     heat, passes = level.heat, 1
     # The soft c-transform: the best F for the sample's G, at every point of the larger sample; and the other way.
     f, g = costs.extend(Side(level.problem.x), Side(level.problem.y), level.f, level.g, heat)
-    most = min(_ROW * max(problem.shape), memory // _SUPPORT)
+    most = _most(problem, memory)
     while not limits.over(passes) and not (heat <= target and last):
         f, g, used = _sharpen(costs, f, g, heat, 1e-2 if heat <= target else 5e-2, limits, most)
         passes += used
         if heat <= target:
             break
         cooler = max(target, heat / 2)
+        # As in anneal.py; a row's mass is spread over some e^2 partners, so its largest entries are that much below it.
         f = f - (heat - cooler) * (np.log(problem.a) - 2.0)
         heat = cooler
     return _Level(problem, f, g, heat), passes
@@ -159,6 +162,11 @@ def _support(
     return f, g, None, passes
 
 
+def _most(problem: Problem, memory: int) -> int:
+    """Return how many entries a support may have; it may turn out half as large again, and is indexed by 32 bits."""
+    return min(_ROW * max(problem.shape), memory // (2 * _SUPPORT), 2**31)
+
+
 def _log_mass(problem: Problem) -> float:
     return float(np.log(max(problem.a.min(), problem.b.min())))
 
@@ -167,7 +175,7 @@ def _finish(level: _Level, passes: int, limits: Limits, workers: Workers, memory
     """Reach the tolerance at the last temperature: on supports where the plan is sparse, else over all pairs."""
     problem, f, g = level.problem, level.f, level.g
     costs = TreeCosts(problem, workers)
-    most = min(_ROW * max(problem.shape), memory // _SUPPORT)
+    most = _most(problem, memory)
     best, depth = Found(f, g, math.inf, passes), _FIRST
     enough = _LAST - _log_mass(problem)
     for _ in range(_BOXES if costs.affordable(f, g, enough, most) == enough else 0):
@@ -241,19 +249,22 @@ def _correct(
                 return f, g, error, passes
             plan, selected, passes = SparsePlan(problem.T, *pattern, costs.workers), selected + 1, passes + 1
             # What the truncated plan gives a row, against what all pairs do: the share of its mass that it holds.
-            held = float(problem.a @ np.exp(np.minimum(f - plan.evaluate(g, 1.0), 0.0)))
+            own = plan.evaluate(g, 1.0)
+            held = float(problem.a @ np.where(plan.col_sums > 0, np.exp(np.minimum(f - own, 0.0)), 0.0))
             if held < _HELD:
                 return f, g, error, passes
-        g = g + newton_step(plan, g, have, _lean(want, have), precision=0.03)[0]
+        g = g + newton_step(plan, g, have, _lean(want, have, problem.penalty), precision=0.03)[0]
         last = error
     return f, g, last, passes
 
 
-def _lean(want: Array, have: Array) -> Array:
+def _lean(want: Array, have: Array, penalty: float) -> Array:
     """Return the residual to first order, in the logarithm: a column that has next to nothing must not leap."""
     have = np.maximum(have, 1e-300)
     lean = have * np.clip(np.log(want / have), -10.0, 10.0)
-    return np.asarray(lean - have * (lean.sum() / have.sum()))  # a common shift is free, and would be all of the step
+    if math.isinf(penalty):  # a common shift is free, and would be all of the step
+        lean -= have * (lean.sum() / have.sum())
+    return np.asarray(lean)
 
 
 def _relax(
@@ -266,7 +277,7 @@ def _relax(
         passes += 1
         if error < goal:
             break
-        slow = slow + 1 if error > 0.97 * last and error < 1e-3 else 0
+        slow = 0 if error < 0.97 * last else slow + 1
         relaxation.look(error)
-        last = error
+        last = min(error, last)
     return f, g, passes

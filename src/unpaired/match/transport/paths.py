@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import pathlib as files
+from pathlib import Path
 from typing import Literal
 
-__all__ = ["SMALL", "Path", "choose", "free_memory", "memory_of"]
+__all__ = ["SMALL", "Way", "choose", "free_memory", "memory_of"]
 
-Path = Literal["line", "small", "dense", "multiscale"]
+Way = Literal["line", "small", "dense", "multiscale"]
 
 SMALL = 16_384
 """Pairs up to which a label is one of many in a batch: compiled throughout, no call from Python within it."""
@@ -16,7 +16,7 @@ _DENSE = 2.5e7
 """Pairs up to which all of them are kept. Above, finding the ones that matter is faster, and takes little memory."""
 
 
-def choose(n: int, m: int, *, on_line: bool, memory: int) -> Path:
+def choose(n: int, m: int, *, on_line: bool, memory: int) -> Way:
     """Return the way to solve a label of n and m points, within ``memory`` bytes.
 
     ========== ======================================= ==================
@@ -35,12 +35,12 @@ def choose(n: int, m: int, *, on_line: bool, memory: int) -> Path:
     return "dense" if n * m <= _DENSE and memory_of("dense", n, m) <= memory else "multiscale"
 
 
-def memory_of(path: Path, n: int, m: int, dim: int = 1, *, exact: bool = False) -> int:
+def memory_of(path: Way, n: int, m: int, dim: int = 1, *, exact: bool = False) -> int:
     """Return the bytes that a path takes at most, the points and the coupling not counted."""
     if path == "small":
         return 40 * n * m
-    if path == "dense":
-        return (12 if exact else 8) * n * (m + 256) + 200 * (n + m)
+    if path == "dense":  # costs and kernel, and a support of a tenth of the pairs or values in double precision
+        return (16 if exact else 12) * n * (m + 256) + 200 * (n + m)
     if path == "line":
         return 150 * (n + m)
     return (n + m) * (8_000 + 24 * dim)  # the support: about 100 entries a row, of 40 bytes
@@ -49,7 +49,12 @@ def memory_of(path: Path, n: int, m: int, dim: int = 1, *, exact: bool = False) 
 def free_memory() -> int:
     """Return the bytes of memory that are free now, or a careful guess."""
     try:
-        lines = files.Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        limit = Path("/sys/fs/cgroup/memory.max")  # of a container
+        held = Path("/sys/fs/cgroup/memory.current")
+        given = [limit.read_text().strip(), held.read_text().strip()] if limit.exists() and held.exists() else []
+        bound = int(given[0]) - int(given[1]) if given and given[0].isdigit() else 2**63
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        return max(2**20, min(free, bound))
     except (OSError, StopIteration, ValueError):
         return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2) if hasattr(os, "sysconf") else 2**32

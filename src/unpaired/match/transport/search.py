@@ -12,7 +12,7 @@ from unpaired.data.types import Array
 from unpaired.match.transport.kernels import FAST, LANES, SAFE, TILE, tile_max
 from unpaired.match.transport.problem import Problem
 
-__all__ = ["above", "boxes", "gap", "lower", "pad", "pair_cost", "reach"]
+__all__ = ["above", "boxes", "gap", "lower", "pad", "pair_cost", "rounding"]
 
 
 def boxes(points: Array) -> tuple[Array, Array]:
@@ -28,10 +28,15 @@ def pad(values: Array, tiles: int) -> Array:
     return out.reshape(tiles, TILE)
 
 
-def reach(problem: Problem, f: Array, g: Array) -> float:
-    """Return the largest size of a potential or a cost: single precision is off by a few times 6e-8 of it."""
-    far = float(np.abs(problem.x).max() + np.abs(problem.y).max()) * math.sqrt(problem.x.shape[1])
-    return max(float(np.abs(f).max()), float(np.abs(g).max()), far**2 if problem.squared else far)
+def rounding(problem: Problem, f: Array, g: Array) -> float:
+    """Return a bound on the error of ``F + G - C`` in single precision.
+
+    Coordinates, d / 4 partial sums, the root, the potentials and two sums are rounded, each by at most 6e-8 of the
+    largest size that a cost or a potential has.
+    """
+    far = float(np.linalg.norm(problem.x, axis=1).max() + np.linalg.norm(problem.y, axis=1).max())
+    largest = max(float(np.abs(f).max()), float(np.abs(g).max()), far**2 if problem.squared else far)
+    return float((12 + problem.x.shape[1] / 4) * 1.2e-7 * largest)
 
 
 @njit(**SAFE)

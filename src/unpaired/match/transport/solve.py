@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,19 @@ from unpaired.match.transport.paths import SMALL, choose, free_memory, memory_of
 from unpaired.match.transport.problem import COSTS, Cost, Problem, prepare
 from unpaired.match.transport.solution import Plan, Solution
 from unpaired.match.transport.workers import Workers
-from unpaired.options import check_choice, check_integer, check_number
+from unpaired.options import check_choice, check_integer, check_number, to_bytes
 
-__all__ = ["solve", "solve_many"]
+__all__ = ["solve_many", "solve_ot"]
 
 _MARGIN = 0.8  # of the tolerance is aimed at where the certificate adds what it leaves out
+_ENTRIES = 25_000_000  # of a coupling: 300 MB, ...
+_ROW = 250  # ... or so many a point, if that is more; else the potentials alone are returned
+_REACH = 1e30  # typical cost in units of eps above which squares leave single precision's range
+_LIGHTER = 3  # times that a penalty's plan may turn out lighter than was thought
 _LARGE = 2**24  # pairs from which a label has the threads for itself
 
 
-def solve(
+def solve_ot(
     x: Array,
     y: Array,
     a: Array | None = None,
@@ -40,7 +45,7 @@ def solve(
     max_iter: int = 10_000,
     max_seconds: float = 600.0,
     keep: float = 0.999,
-    memory: int | None = None,
+    memory: int | str | None = None,
     device: str = "cpu",
     jobs: int = 1,
 ) -> Solution:
@@ -65,7 +70,8 @@ def solve(
     keep
         Fraction of each row's mass that the sparse coupling keeps.
     memory
-        Bytes that it may take; half of what is free by default.
+        Most memory that it may take: bytes, or text such as ``"8GB"``; half of what is free by default. It decides the
+        way of a large problem, and whether the coupling is made.
     device
         ``"cpu"``, or a torch device such as ``"cuda"``.
     jobs
@@ -98,7 +104,7 @@ def solve(
 
 @dataclass(frozen=True)
 class _Job:
-    """The options of :func:`solve`, checked."""
+    """The options of :func:`solve_ot`, checked."""
 
     eps: float
     cost: Cost
@@ -108,11 +114,15 @@ class _Job:
     max_seconds: float
     keep: float
     memory: int
+    points: int
     jobs: int
     halt: threading.Event
 
     def limits(self, problem: Problem) -> Limits:
-        most = max(self.memory // (4 * ENTRY_BYTES), 2 * sum(problem.shape))
+        # Couplings stay: all together take a quarter of the memory, each in proportion to its points. A large one must
+        # be linear in its points besides.
+        share = self.memory / (4 * ENTRY_BYTES) * sum(problem.shape) / self.points
+        most = max(min(int(share), max(_ENTRIES, _ROW * max(problem.shape))), 2 * sum(problem.shape))
         return Limits(self.tol, self.max_iter, time.perf_counter() + self.max_seconds, self.halt, self.keep, most)
 
 
@@ -126,11 +136,11 @@ def solve_many(
     max_iter: int = 10_000,
     max_seconds: float = 600.0,
     keep: float = 0.999,
-    memory: int | None = None,
+    memory: int | str | None = None,
     device: str = "cpu",
     jobs: int = 1,
 ) -> Iterator[Solution]:
-    """Solve many problems ``(x, y, a, b)`` as :func:`solve` does; the solutions come in order.
+    """Solve many problems ``(x, y, a, b)`` as :func:`solve_ot` does; the solutions come in order.
 
     Small problems are solved in batches. The others share the threads: each takes one when there are many of them, all
     when there are few or they are large.
@@ -143,21 +153,28 @@ def solve_many(
     check_integer("jobs", jobs, low=1)
     if unbalanced is not None:
         check_number("unbalanced", unbalanced, above=0)
-    room = free_memory() // 2 if memory is None else memory
-    job = _Job(eps, cost, unbalanced, tol, max_iter, max_seconds, keep, room, jobs, threading.Event())
+    room = free_memory() // 2 if memory is None else to_bytes("memory", memory)
     ready = [prepare(*p, eps=eps, cost=cost, unbalanced=unbalanced) for p in problems]
+    points = sum(sum(r[0].shape) for r in ready)
+    job = _Job(eps, cost, unbalanced, tol, max_iter, max_seconds, keep, room, points, jobs, threading.Event())
     if device != "cpu":
         from unpaired.match.transport.gpu import solve_batch
 
         found = solve_batch([r[0] for r in ready], tol=tol, max_iter=max_iter, max_seconds=max_seconds, device=device)
-        return (
-            _finish(problems[k], ready[k], Found(*f[:4]), job, "torch", time.perf_counter())
-            for k, f in enumerate(found)
-        )
+        return _on_device(problems, ready, found, job)
     return _on_cpu(problems, ready, job)
 
 
 _Ready = tuple[Problem, Array, Array]
+
+
+def _on_device(
+    problems: Sequence[tuple[Array, ...]], ready: list[_Ready], found: Iterator[tuple[Any, ...]], job: _Job
+) -> Iterator[Solution]:
+    with Workers(job.jobs) as workers:
+        for given, one in zip(problems, ready, strict=True):
+            start = time.perf_counter()
+            yield _finish(given, one, Found(*next(found)[:4]), job, "torch", start, workers)
 
 
 def _on_cpu(problems: Sequence[tuple[Array, ...]], ready: list[_Ready], job: _Job) -> Iterator[Solution]:
@@ -180,7 +197,8 @@ def _on_cpu(problems: Sequence[tuple[Array, ...]], ready: list[_Ready], job: _Jo
 
     size = {k: ready[k][0].shape[0] * ready[k][0].shape[1] for k in rest}
     shared = [k for k in rest if size[k] <= _LARGE] if job.jobs > 1 else []
-    shared = shared if len(shared) >= 2 * job.jobs else []
+    held = job.jobs * max((memory_of("dense", *ready[k][0].shape) for k in shared), default=0)
+    shared = shared if len(shared) >= 2 * job.jobs and held <= job.memory else []
     pool = ThreadPoolExecutor(job.jobs) if shared else None
     try:
         with Workers(1) as alone, Workers(job.jobs) as together:
@@ -198,22 +216,44 @@ def _on_cpu(problems: Sequence[tuple[Array, ...]], ready: list[_Ready], job: _Jo
 def _solve_one(
     given: tuple[Array, ...], ready: _Ready, job: _Job, workers: Workers, found: Found | None, start: float
 ) -> Solution:
-    from unpaired.match.transport.anneal import solve_dense
+    from unpaired.match.transport.anneal import solve_dense, spread
     from unpaired.match.transport.line import on_line, solve_line
     from unpaired.match.transport.multiscale import solve_multiscale
 
     problem = ready[0]
     if found is not None:
-        return _finish(given, ready, found, job, "small", start, workers=workers)
+        return _finish(given, ready, found, job, "small", start, workers)
+    if not spread(problem) < _REACH:
+        return _finish(given, ready, _nothing(problem), job, "none", start, workers)
     line = None if problem.squared else on_line(problem)
     path = choose(*problem.shape, on_line=line is not None, memory=job.memory)
-    if path == "line" and line is not None:
-        found = solve_line(problem, line, job.limits(problem), workers)
-    elif path == "dense":
-        found = solve_dense(problem, job.limits(problem), workers)
-    else:
-        found = solve_multiscale(problem, job.limits(problem), workers, job.memory)
-    return _finish(given, ready, found, job, path, start, workers=workers)
+    limits = job.limits(problem)
+    found = _nothing(problem)
+    for _ in range(_LIGHTER):
+        try:
+            if path == "line" and line is not None:
+                found = solve_line(problem, line, limits, workers)
+            elif path == "dense":
+                found = solve_dense(problem, limits, workers)
+            else:
+                found = solve_multiscale(problem, limits, workers, job.memory)
+        except MemoryError:
+            break
+        needed = job.tol * _mass(found)
+        if math.isinf(problem.penalty) or not 0 < needed < found.error or limits.over(found.passes):
+            break
+        limits = replace(limits, tol=0.8 * needed)  # a penalty left little mass: the error must be small beside that
+    return _finish(given, ready, found, job, path, start, workers)
+
+
+def _nothing(problem: Problem) -> Found:
+    """Return what is found where costs leave single precision's range, or the memory does not suffice."""
+    return Found(np.full(len(problem.x), np.nan), np.full(len(problem.y), np.nan), math.inf, 0)
+
+
+def _mass(found: Found) -> float:
+    """Return the plan's mass, 1 at most."""
+    return 1.0 if found.certificate is None else min(1.0, float(found.certificate.rows.sum()))
 
 
 def _finish(
@@ -223,21 +263,21 @@ def _finish(
     job: _Job,
     path: str,
     start: float,
-    workers: Workers | None = None,
+    workers: Workers,
 ) -> Solution:
     """Make the solution: potentials in the user's units and order, and the coupling if it fits."""
     problem, rows, cols = ready
-    workers = workers or Workers(1)
     f, g = np.full(len(given[0]), -np.inf), np.full(len(given[1]), -np.inf)
-    f[rows], g[cols] = found.f * job.eps, found.g * job.eps
+    if math.isfinite(found.error):  # else there is no plan: all potentials are minus infinity
+        f[rows], g[cols] = found.f * job.eps, found.g * job.eps
     plan = Plan(given[0], given[1], f, g, job.eps, job.cost)
     sure = found.certificate or job.limits(problem).certify(problem, found.f, found.g, workers)
     dropped = np.zeros(len(f))
     coupling = None
     if sure.coupling is not None:
         coupling = _spread_out(sure.coupling, rows, cols, (len(f), len(g)))
-        dropped[rows] = np.maximum(sure.rows - sure.kept, 0.0)
-    converged = sure.error <= job.tol
+        dropped[rows] = sure.dropped
+    converged = sure.error <= job.tol * min(1.0, float(sure.rows.sum()))
     used: dict[str, Any] = {"path": path, "eps": job.eps, "cost": job.cost, "tol": job.tol, "keep": job.keep}
     if job.unbalanced is not None:
         used["unbalanced"] = job.unbalanced
@@ -261,6 +301,8 @@ def _spread_out(matrix: sp.csr_matrix, rows: Array, cols: Array, shape: tuple[in
 
 def _advice(found: Found, error: float, job: _Job, start: float) -> str:
     """Say why the tolerance was not reached and what to do."""
+    if not math.isfinite(error):
+        return f"nothing was found: eps = {job.eps:.3g} is too small for costs of this size, or memory did not suffice."
     off = f"the marginals are off by {error:.1e} after {found.passes} passes"
     if time.perf_counter() - start >= job.max_seconds:
         return f"{off} and {job.max_seconds:g} s; raise max_seconds, eps or tol."

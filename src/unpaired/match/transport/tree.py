@@ -59,38 +59,26 @@ class TreeCosts:
         self.sides = Side(problem.x), Side(problem.y)
         self.parts = parts_of(len(problem.x), 4 * math.prod(problem.shape))
 
-    def log_sums(
-        self, own: Side, other: Side, potential: Array, heat: float, guess: Array | None, slack: float
-    ) -> Array:
-        """Return ``log sum_j exp((G_j - C_ij) / heat)`` for the points of ``own``.
-
-        ``guess`` is the own side's potential, if one is known: pairs more than ``slack`` below it are left out, unless
-        a point turns out to need them.
-        """
+    def log_sums(self, own: Side, other: Side, potential: Array, heat: float) -> Array:
+        """Return ``log sum_j exp((G_j - C_ij) / heat)`` for the points of ``own``, over all pairs."""
         out = np.empty(len(own))
-        g = pad(potential, len(other.tiles))
-        single, top = g.astype(np.float32), g.max(axis=1)
-        reference = np.full(len(own), np.inf) if guess is None else guess
-        parts = parts_of(len(own), 4 * len(own) * len(other))
+        g = pad(potential, len(other.tiles)).astype(np.float32)
         self.workers.each(
-            lambda i, j, _: loops.log_sums(
-                own.points, own.single, other.tiles, other.low, other.high, single, top, self.problem.squared,
-                reference, heat, slack, i, j, out,
-            ),
-            parts,
-        )  # fmt: skip
+            lambda i, j, _: loops.log_sums(own.single, other.tiles, g, self.problem.squared, heat, i, j, out),
+            parts_of(len(own), 4 * len(own) * len(other)),
+        )
         return out
 
     def extend(self, x: Side, y: Side, f: Array, g: Array, heat: float) -> tuple[Array, Array]:
         """Return the best F for the G of points ``y``, and the best G for the F of points ``x``."""
-        rows = self.log_sums(self.sides[0], y, g, heat, None, math.inf)
-        cols = self.log_sums(self.sides[1], x, f, heat, None, math.inf)
+        rows = self.log_sums(self.sides[0], y, g, heat)
+        cols = self.log_sums(self.sides[1], x, f, heat)
         power = self.problem.power(heat)
         return heat * (np.log(self.problem.a) - power * rows), heat * (np.log(self.problem.b) - power * cols)
 
     def rows(self, g: Array) -> Array:
         """Return the best F for G at the last temperature, in the logarithm: whatever G is, no range is left."""
-        log = self.log_sums(self.sides[0], self.sides[1], g, 1.0, None, math.inf)
+        log = self.log_sums(self.sides[0], self.sides[1], g, 1.0)
         return np.asarray(np.log(self.problem.a) - self.problem.power(1.0) * log)
 
     def mend(self, f: Array, g: Array, heat: float, rows: Array, cols: Array) -> tuple[Array, Array]:
@@ -101,7 +89,7 @@ class TreeCosts:
             (self.sides[1], self.sides[0], cols, g, f, self.problem.b),
         ):
             if len(ids):
-                log = self.log_sums(Side(own.points[ids]), other, theirs, heat, None, math.inf)
+                log = self.log_sums(Side(own.points[ids]), other, theirs, heat)
                 mine[ids] = heat * (np.log(mass[ids]) - power * log)
         return f, g
 

@@ -17,41 +17,25 @@ __all__ = ["log_sums", "select", "stream", "stream_exact"]
 _LOG2_E = np.float32(math.log2(math.e))
 _ZERO: Any = np.float32(0)
 _FAR = 24.0  # temperatures below a row's largest entry at which an entry adds nothing in single precision
-_SURE = 12.0  # temperatures by which all that was left out must stay below the sum
 
 
 @njit(**SAFE)
-def log_sums(
-    x: Array, x32: Array, tiles: Array, low: Array, high: Array, g: Array, top: Array, squared: bool, guess: Array,
-    heat: float, slack: float, i0: int, i1: int, out: Array,
-) -> None:  # fmt: skip
-    """``out_i = log sum_j exp((g_j - C_ij) / heat)``; a row that may have lost something is done again in full."""
+def log_sums(x: Array, tiles: Array, g: Array, squared: bool, heat: float, i0: int, i1: int, out: Array) -> None:
+    """Write ``log sum_j exp((g_j - C_ij) / heat)`` of rows i0 to i1."""
     z, half = np.empty(TILE, np.float32), np.empty(TILE // 2, np.float32)
     scale = _LOG2_E / np.float32(heat)
-    count = math.log(TILE * tiles.shape[0])
     for i in range(i0, i1):
-        point, point32 = x[i], x32[i]
-        bar = -guess[i] - slack
-        while True:
-            largest, total, skipped = np.float32(-3e38), 0.0, False
-            for t in range(tiles.shape[0]):
-                room = top[t] - bar
-                limit = room if squared else room * room
-                if room <= 0.0 or gap(point, low, high, t, limit) > limit:
-                    skipped = True
-                    continue
-                distances(point32, tiles, t, squared, z)
-                here = lower(z, g, t, half)
-                if here <= largest - np.float32(_FAR * heat):
-                    continue
-                if here > largest:
-                    total *= math.exp(max((largest - here) / heat, -700.0))
-                    largest = here
-                total += _sum_above(z, largest, scale)
-            out[i] = largest / heat + math.log(total) if total > 0.0 else -1e300
-            if not skipped or out[i] > bar / heat + count + _SURE:
-                break
-            bar = -math.inf
+        point, largest, total = x[i], np.float32(-3e38), 0.0
+        for t in range(tiles.shape[0]):
+            distances(point, tiles, t, squared, z)
+            here = lower(z, g, t, half)
+            if here <= largest - np.float32(_FAR * heat):
+                continue
+            if here > largest:
+                total *= math.exp(max((largest - here) / heat, -700.0))
+                largest = here
+            total += _sum_above(z, largest, scale)
+        out[i] = largest / heat + math.log(total)
 
 
 @njit(**FAST)
