@@ -19,6 +19,7 @@ US = f"unpaired, {CORES} threads"
 _MOST = 40_000  # iterations beyond which a plain solver's time is a lower bound
 _PROBE = 4  # iterations of the shorter of two probes
 _PROBE_SECONDS = 0.7  # about how much longer the longer one takes
+_PATIENCE = 30.0  # seconds after which a solver that stops by its own test counts as stalled
 _SLACK = 1.02  # a result this much above the tolerance still counts, for others; ours must be below it
 
 
@@ -92,7 +93,7 @@ class Session:
         """Enter a solver that stops by a test of its own: the threshold that leads to the tolerance is looked for."""
         (x, y), labels, out = self.pairs[0], len(self.pairs), []
         _, each = self._probe(peer)
-        most = max(50, int(3 * self.budget / each))
+        most = max(50, int(max(3 * self.budget, _PATIENCE) / each))
         for tol in TOLS:
             for part in (1.0, 0.5, 0.2):
                 run = peer.make(x, y, most, tol * part)

@@ -397,3 +397,14 @@ def test_a_penalty_that_leaves_little_mass_is_solved_in_relation_to_it():
     solution = solve_ot(x, y + 4, a, b, eps=eps, cost="euclidean", unbalanced=penalty)
     assert solution.converged
     assert np.abs(solution.plan.rows(0, 200) - expected).sum() < 1e-3 * expected.sum()
+
+
+@pytest.mark.parametrize("cost", ["euclidean", "sqeuclidean"])
+def test_mass_is_moved_between_clusters_that_are_far_apart(cost):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(300, 2)), rng.normal(size=(300, 2)) + 1000])
+    y = np.concatenate([rng.normal(size=(200, 2)), rng.normal(size=(400, 2)) + 1000])
+    eps = 0.05 if cost == "euclidean" else 100.0
+    solution = solve_ot(x, y, eps=eps, cost=cost)
+    assert solution.converged
+    assert solution.plan.rows(0, 300)[:, 200:].sum() == pytest.approx(1 / 6, abs=1e-3)

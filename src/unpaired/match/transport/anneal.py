@@ -20,11 +20,13 @@ __all__ = ["heats", "solve_dense", "spread"]
 
 
 _ROUGH = 0.05  # L1 error at which a temperature is left, or the next method takes over
-_FLOOR = 1e-5  # L1 error below which single precision does not get
-_STALE = 2  # certificates in a row that do not halve the error: rounding allows no more
+_FLOOR = 2e-5  # L1 error below which single precision does not get, ...
+_EXACT_FLOOR = 2e-7  # ... and where only the kernel's values are in single precision
+_STALE = 3  # certificates in a row that do not halve the error: rounding allows no more
+_DENSE_ROUGH = 0.2  # the same where the plan is not sparse, so that scaling will do
 _ROUNDS = 8
 _RATIO = 4.0  # between two temperatures
-_START = 20.0  # the spread over the first temperature
+_START = 40.0  # the spread over the first temperature; below, scaling converges from the start
 _SPARSE = 0.10  # share of the pairs above which a dense product is faster than a sparse one
 _SLACK = 30.0  # temperatures below the top within which a pair is on the support
 
@@ -72,7 +74,7 @@ def _cool(costs: DenseCosts, f: Array, g: Array, heat: float, limits: Limits, be
         passes += used
         if last or error < 1e-2 or limits.over(before + passes):
             break
-        f, g, done = _sharpen(costs, f, g, heat)
+        f, g, done = _sharpen(costs, f, g, heat, error)
         passes += 1
         # What is not moved at a high temperature, between far clusters say, takes ever more steps at a lower one.
         if done:
@@ -80,18 +82,23 @@ def _cool(costs: DenseCosts, f: Array, g: Array, heat: float, limits: Limits, be
     return f, g, passes
 
 
-def _sharpen(costs: DenseCosts, f: Array, g: Array, heat: float) -> tuple[Array, Array, bool]:
+def _sharpen(costs: DenseCosts, f: Array, g: Array, heat: float, error: float) -> tuple[Array, Array, bool]:
     """Newton's method on few pairs; return whether the potentials will do, or there are too many pairs for it."""
     problem = costs.problem
     n, m = problem.shape
     slack = heat * (math.log(1e5) - _log_mass(problem))
     pattern = costs.pattern(f, g, slack, int(_SPARSE * n * m))
     if pattern is None:
-        return f, g, True
+        return f, g, error < _DENSE_ROUGH
     plan = SparsePlan(problem, *pattern, costs.workers)
     if not plan.full:
         return f, g, False
-    search = newton(plan, f, heat=heat, goal=1e-2, box=0.45 * slack, max_steps=8)
+    search = newton(plan, f, heat=heat, goal=1e-2, max_steps=8)
+    if np.abs(search.f - f).max() > 0.45 * slack:  # further than the pairs can be trusted: do all pairs agree?
+        before, after = costs.columns(f, heat), costs.columns(search.f, heat)
+        if not problem.dual(search.f, after, heat) > problem.dual(f, before, heat):
+            return f, before, False
+        return search.f, after, search.error < _ROUGH
     return search.f, search.g, search.error < _ROUGH
 
 
@@ -133,15 +140,18 @@ def _on_support(costs: DenseCosts, f: Array, g: Array, passes: int, limits: Limi
 def _on_all(costs: DenseCosts, found: Found, limits: Limits) -> Found:
     """Scaling passes, then Newton's method, over all pairs."""
     problem, workers, passes = costs.problem, costs.workers, found.passes
-    room = max(1, min(100, limits.max_iter - passes))
-    f, g, _, used = costs.scale(found.f, found.g, 1.0, passes=room, goal=max(0.3 * limits.tol, _FLOOR), relax=1.6)
-    passes += used
-    best, stale = found, 0
-    if 0.3 * limits.tol >= _FLOOR:
-        done = limits.certify(problem, f, g, workers)
-        best, passes = Found(f, g, done.error, passes + 1, done), passes + 1
-        if done.error <= limits.tol:
-            return best
+    f, g, best, stale, goal = found.f, found.g, found, 0, 0.3 * limits.tol
+    # In single precision as far as that goes, then with exponents in double precision.
+    for exact, enough in ((False, max(goal, _FLOOR)), (True, max(goal, _EXACT_FLOOR))):
+        if exact and goal >= _FLOOR:
+            break
+        room = max(1, min(100, limits.max_iter - passes))
+        f, g, _, used = costs.scale(f, g, 1.0, passes=room, goal=enough, relax=1.6, exact=exact)
+        passes += used
+    done = limits.certify(problem, f, g, workers)
+    best, passes = Found(f, g, done.error, passes + 1, done), passes + 1
+    if done.error <= limits.tol:
+        return best
     plan = DensePlan(costs, g, exact=limits.tol < 2e-7)
     while True:
         search = newton(

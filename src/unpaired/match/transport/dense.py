@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from unpaired.data.types import Array
@@ -55,13 +57,16 @@ class DenseCosts:
         return np.asarray(heat * (np.log(self.problem.a) - self.problem.power(heat) * out))
 
     def scale(
-        self, f: Array, g: Array, heat: float, *, passes: int, goal: float, relax: float
+        self, f: Array, g: Array, heat: float, *, passes: int, goal: float, relax: float, exact: bool = False
     ) -> tuple[Array, Array, float, int]:
-        """Run over-relaxed scaling passes; return F, G, the columns' L1 error before the last pass, and passes done."""
+        """Run over-relaxed scaling passes; return F, G, the columns' L1 error before the last pass, and passes done.
+
+        ``exact`` takes the exponents in double precision, so that only the rounding of the kernel's values is left.
+        """
         problem, done, error, lost = self.problem, 0, np.inf, 0
         ease = 0.0 if problem.power(heat) == 1.0 else heat / problem.penalty
         while done < passes:
-            self._absorb(f, g, heat)
+            (self._absorb_exact if exact else self._absorb)(f, g, heat)
             u, v = np.ones(len(f), np.float32), self._fill(np.ones(len(g)), 0.0).ravel()
             rows, cols = problem.targets(f, 0, heat), problem.targets(g, 1, heat)
             used, error, ok = self._loop(u, v, rows, cols, heat, ease, passes - done, goal, relax if lost == 0 else 1.0)
@@ -95,6 +100,17 @@ class DenseCosts:
     def _absorb(self, f: Array, g: Array, heat: float) -> None:
         single, other = f.astype(np.float32), self._fill(g, _NOTHING)
         self.workers.each(lambda i, j, _: loops.absorb(self.costs, single, other, heat, i, j, self.kernel), self.parts)
+
+    def _absorb_exact(self, f: Array, g: Array, heat: float) -> None:
+        x, tiles = padded(self.problem.x, np.float64), tiled(self.problem.y, np.float64)
+        other = self._fill(g, _NOTHING, np.float64)
+        sums = np.zeros((len(self.parts), *other.shape))
+        self.workers.each(
+            lambda i, j, k: loops.absorb_exact(
+                x, tiles, self.problem.squared, f, other, heat, i, j, self.kernel, sums[k]
+            ),
+            self.parts,
+        )
 
     def _loop(
         self,
@@ -135,8 +151,8 @@ class DenseCosts:
     def _sweep(self, flat: Array, v: Array, rows: Array, power: float, relax: float, u: Array, sums: Array) -> None:
         self.workers.each(lambda i, j, k: loops.sweep(flat, v, rows, power, relax, i, j, u, sums[k]), self.parts)
 
-    def _fill(self, values: Array, rest: float) -> Array:
-        out = np.full(self.tiles * TILE, rest, np.float32)
+    def _fill(self, values: Array, rest: float, kind: Any = np.float32) -> Array:
+        out = np.full(self.tiles * TILE, rest, kind)
         out[: len(values)] = values
         return out.reshape(self.tiles, TILE)
 
