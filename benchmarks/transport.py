@@ -10,7 +10,7 @@ def main() -> None:
     """Run one of the shows."""
     parser = argparse.ArgumentParser(description=__doc__)
     shows = parser.add_subparsers(dest="show", required=True)
-    for add in (_peers, _sizes, _labels, _compile, _ablation, _picture):
+    for add in (_peers, _twelve, _sizes, _labels, _compile, _ablation, _picture):
         add(shows)
     options = vars(parser.parse_args())
     show = importlib.import_module(f"show_{options.pop('show')}").show
@@ -24,6 +24,12 @@ def _peers(shows: argparse._SubParsersAction) -> None:
     parser.add_argument("--labels", type=int, nargs="+", help="1 and 12 by default")
     parser.add_argument("--threads", type=int, help="of the peers' linear algebra; 1 is fairer on a busy machine")
     parser.add_argument("--without-us", dest="with_us", action="store_false")
+    _name(parser)
+
+
+def _twelve(shows: argparse._SubParsersAction) -> None:
+    parser = shows.add_parser("twelve", help="12 labels of 1,700 cells against POT alone: the short form of peers")
+    parser.add_argument("--rounds", type=int)
     _name(parser)
 
 

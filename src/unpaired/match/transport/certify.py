@@ -1,8 +1,9 @@
 """The certificate: both marginals of the plan in float64, from the potentials and the points alone.
 
 It trusts nothing that the search left behind and is run on what is returned; what it shares with the search are the
-routines for distances and exponentials. Pairs below a floor may be left out; what they can add up to is part of the error
-that is reported. The same pass yields the sparse coupling: of every row the entries that hold nearly all of its mass.
+routines for distances and exponentials. Pairs below a floor may be left out; what they can add up to is part of the
+error that is reported. The same pass yields the sparse coupling: of every row the entries that hold nearly all of its
+mass.
 """
 
 from __future__ import annotations

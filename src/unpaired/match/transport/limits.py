@@ -81,7 +81,7 @@ class Relaxation:
     Parameters
     ----------
     factor
-        To begin with; below 2.
+        To begin with; below 2. 1 is the plain iteration, and stays.
     """
 
     def __init__(self, factor: float) -> None:
@@ -104,7 +104,7 @@ class Relaxation:
 
     def _adapt(self, rate: float) -> None:
         w = self.factor
-        if not w - 1 + 0.02 < rate < 1:
+        if w == 1.0 or not w - 1 + 0.02 < rate < 1:
             return
         plain = min((rate + w - 1) ** 2 / (rate * w**2), 1 - 1e-4)
         best = min(2 / (1 + math.sqrt(1 - plain)), 1.95)
