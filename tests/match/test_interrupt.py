@@ -48,7 +48,8 @@ def match(n, **options):
     space = Embedding(points, "latent", None, tuple("12345678"), Provenance("test", {}))
     match_ot(Dataset(sides, ("a",)), space, eps=1e-3, tol=1e-13, max_iter=10**9, jobs=int(sys.argv[1]), **options)
 
-match(300, max_seconds=1)  # whatever has to be compiled is compiled here
+match(300, max_seconds=1)  # whatever has to be compiled is compiled here,
+match(6000, max_seconds=4)  # for a large label too
 print("ready", flush=True)
 match(6000, max_seconds=600)
 """
