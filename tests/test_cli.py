@@ -274,6 +274,8 @@ def test_the_memory_of_the_matching_can_be_capped(files, tmp_path, run_cli):
 
 
 SLOW = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have told us to ignore it
 import sys, time
 from unpaired.match.transport import solve
 import unpaired.cli

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 START = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have told us to ignore it
 import os, sys, time
 import numpy as np
 from unpaired.match.block import Product, Status
@@ -35,6 +37,8 @@ except KeyboardInterrupt:
 """
 
 ENGINE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have told us to ignore it
 import sys
 import numpy as np
 from unpaired.data.types import Dataset, Modality
