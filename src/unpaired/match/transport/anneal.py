@@ -86,7 +86,7 @@ def _sharpen(costs: DenseCosts, f: Array, g: Array, heat: float, error: float) -
     """Newton's method on few pairs; return whether the potentials will do, or there are too many pairs for it."""
     problem = costs.problem
     n, m = problem.shape
-    slack = heat * (math.log(1e5) - _log_mass(problem))
+    slack = heat * (math.log(1e5) - problem.log_mass)
     pattern = costs.pattern(f, g, slack, int(_SPARSE * n * m))
     if pattern is None:
         return f, g, error < _DENSE_ROUGH
@@ -106,14 +106,10 @@ def _over(limits: Limits, before: int, used: int) -> bool:
     return limits.over(before + used)
 
 
-def _log_mass(problem: Problem) -> float:
-    return math.log(max(problem.a.min(), problem.b.min()))
-
-
 def _on_support(costs: DenseCosts, f: Array, g: Array, passes: int, limits: Limits, most: int) -> Found:
     """Newton's method on the pairs with a small slack, in boxes that the support can be trusted in, until certified."""
     problem, workers = costs.problem, costs.workers
-    slack, best, stale = _SLACK - _log_mass(problem), Found(f, g, math.inf, passes), 0
+    slack, best, stale = _SLACK - problem.log_mass, Found(f, g, math.inf, passes), 0
     while not limits.over(passes) and stale < _STALE:
         pattern = costs.pattern(f, g, slack, most)
         if pattern is None:

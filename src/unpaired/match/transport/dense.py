@@ -11,6 +11,7 @@ from unpaired.match.transport import dense_kernels as loops
 from unpaired.match.transport.kernels import TILE, padded, tiled
 from unpaired.match.transport.limits import Relaxation
 from unpaired.match.transport.problem import Problem
+from unpaired.match.transport.search import pad
 from unpaired.match.transport.workers import Workers, parts_of
 
 __all__ = ["DenseCosts", "DensePlan"]
@@ -152,9 +153,7 @@ class DenseCosts:
         self.workers.each(lambda i, j, k: loops.sweep(flat, v, rows, power, relax, i, j, u, sums[k]), self.parts)
 
     def _fill(self, values: Array, rest: float, kind: Any = np.float32) -> Array:
-        out = np.full(self.tiles * TILE, rest, kind)
-        out[: len(values)] = values
-        return out.reshape(self.tiles, TILE)
+        return pad(values, self.tiles, rest, kind)
 
 
 class DensePlan:
@@ -223,6 +222,4 @@ class DensePlan:
         self.workers.each(lambda i, j, _: loops.forth(self._kernel, v, i, j, out), self._costs.parts)
 
     def _pad(self, values: Array, rest: float) -> Array:
-        out = np.full(self._costs.tiles * TILE, rest)
-        out[: len(values)] = values
-        return out.reshape(self._costs.tiles, TILE)
+        return pad(values, self._costs.tiles, rest)

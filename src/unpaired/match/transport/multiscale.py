@@ -120,7 +120,7 @@ def _sharpen(
 ) -> tuple[Array, Array, int]:
     """Newton's method on a support, roughly, at a temperature that is not the last."""
     passes = 0
-    slack = heat * (_FIRST - _log_mass(costs.problem))
+    slack = heat * (_FIRST - costs.problem.log_mass)
     for _ in range(3):
         f, g, plan, used = _support(costs, f, g, heat, slack, most, whole=heat == 1.0)
         passes += used
@@ -167,19 +167,15 @@ def _most(problem: Problem, memory: int) -> int:
     return min(_ROW * max(problem.shape), memory // (2 * _SUPPORT), 2**31)
 
 
-def _log_mass(problem: Problem) -> float:
-    return float(np.log(max(problem.a.min(), problem.b.min())))
-
-
 def _finish(level: _Level, passes: int, limits: Limits, workers: Workers, memory: int) -> Found:
     """Reach the tolerance at the last temperature: on supports where the plan is sparse, else over all pairs."""
     problem, f, g = level.problem, level.f, level.g
     costs = TreeCosts(problem, workers)
     most = _most(problem, memory)
     best, depth = Found(f, g, math.inf, passes), _FIRST
-    enough = _LAST - _log_mass(problem)
+    enough = _LAST - problem.log_mass
     for _ in range(_BOXES if costs.affordable(f, g, enough, most) == enough else 0):
-        slack = depth - _log_mass(problem)
+        slack = depth - problem.log_mass
         f, g, plan, used = _support(costs, f, g, 1.0, slack, most, whole=True)
         passes += used
         if plan is None or limits.over(passes):
@@ -244,7 +240,7 @@ def _correct(
             return f, g, error, passes
         if plan is None or (error > 0.3 * last and selected <= _SELECTIONS):
             plan = None
-            pattern = turned.pattern(g, f, turned.affordable(g, f, _LAST - _log_mass(problem), most), most)
+            pattern = turned.pattern(g, f, turned.affordable(g, f, _LAST - problem.log_mass, most), most)
             if pattern is None:
                 return f, g, error, passes
             plan, selected, passes = SparsePlan(problem.T, *pattern, costs.workers), selected + 1, passes + 1

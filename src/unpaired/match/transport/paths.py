@@ -27,6 +27,10 @@ def choose(n: int, m: int, *, on_line: bool, memory: int) -> Way:
     dense      up to 5,000 x 5,000 pairs               8 bytes a pair
     multiscale more, or more than the memory           O(n + m + support)
     ========== ======================================= ==================
+
+    Measured, to 1e-4 on two cores, dense against multiscale: 3,000 x 3,000 points 0.23 against 0.41 s with confident
+    classifiers and 0.26 against 0.48 s with unsure ones; 5,000: 0.81 against 0.75, and 0.91 against 1.51; 10,000: 5.5
+    against 2.8, and 4.3 against 3.6.
     """
     if n * m <= SMALL:
         return "small"
@@ -35,12 +39,12 @@ def choose(n: int, m: int, *, on_line: bool, memory: int) -> Way:
     return "dense" if n * m <= _DENSE and memory_of("dense", n, m) <= memory else "multiscale"
 
 
-def memory_of(path: Way, n: int, m: int, dim: int = 1, *, exact: bool = False) -> int:
+def memory_of(path: Way, n: int, m: int, dim: int = 1) -> int:
     """Return the bytes that a path takes at most, the points and the coupling not counted."""
     if path == "small":
         return 40 * n * m
-    if path == "dense":  # costs and kernel, and a support of a tenth of the pairs or values in double precision
-        return (16 if exact else 12) * n * (m + 256) + 200 * (n + m)
+    if path == "dense":  # costs and kernel, and a support of a tenth of the pairs
+        return 12 * n * (m + 256) + 200 * (n + m)
     if path == "line":
         return 150 * (n + m)
     return (n + m) * (8_000 + 24 * dim)  # the support: about 100 entries a row, of 40 bytes

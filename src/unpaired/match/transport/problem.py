@@ -49,6 +49,11 @@ class Problem:
         """Numbers of points on both sides."""
         return len(self.x), len(self.y)
 
+    @property
+    def log_mass(self) -> float:
+        """The logarithm of the smallest mass of the side whose masses are larger."""
+        return math.log(max(self.a.min(), self.b.min()))
+
     def power(self, heat: float) -> float:
         """Return the exponent of a scaling step at temperature ``heat`` (Chizat et al. 2018): 1 for constraints."""
         return 1.0 if math.isinf(self.penalty) else self.penalty / (self.penalty + heat)

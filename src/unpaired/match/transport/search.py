@@ -21,9 +21,9 @@ def boxes(points: Array) -> tuple[Array, Array]:
     return np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
 
 
-def pad(values: Array, tiles: int) -> Array:
-    """Return ``(tiles, TILE)`` potentials, very low where the last tile is filled up."""
-    out = np.full(tiles * TILE, -1e30)
+def pad(values: Array, tiles: int, rest: float = -1e30, kind: Any = np.float64) -> Array:
+    """Return ``(tiles, TILE)`` values, ``rest`` where the last tile is filled up: very low, for potentials."""
+    out = np.full(tiles * TILE, rest, kind)
     out[: len(values)] = values
     return out.reshape(tiles, TILE)
 
