@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from unpaired.embed import training
 from unpaired.embed.networks import MLP, ConvNet
-from unpaired.embed.training import TrainingSettings, predict, resolve_device, train
+from unpaired.embed.learning import train
+from unpaired.embed.training import TrainingSettings, predict, resolve_device
 from unpaired.errors import OptionError, UnpairedError
 
 N, N_IN, T = 90, 6, 3

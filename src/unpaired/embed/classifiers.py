@@ -209,8 +209,8 @@ def fit_network(
     """
     import torch
 
+    from unpaired.embed.learning import train
     from unpaired.embed.networks import MLP, ConvNet
-    from unpaired.embed.training import train
 
     generator = torch.Generator().manual_seed(named_seed(seed, "weights"))
     net: torch.nn.Module

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.nn import functional
 from tqdm.auto import tqdm
 
 from unpaired.data.types import Array
+from unpaired.embed.checkpoint import Checkpoint, Progress
 from unpaired.errors import OptionError, UnpairedError
+from unpaired.seeds import named_seed
 
-__all__ = ["TrainingSettings", "predict", "resolve_device", "train"]
+__all__ = ["Task", "TrainingSettings", "chunk_rows", "predict", "resolve_device", "train_ensemble"]
 
 _CHUNK = 4096  # cells a forward pass when predicting
 
@@ -53,6 +54,28 @@ class TrainingSettings:
     patience: int
 
 
+class Task(Protocol):
+    """What an ensemble learns: its batches, its loss, and how its members are judged."""
+
+    net: nn.Module
+    """The ensemble; every tensor of its state has the member as leading axis."""
+
+    steps: int
+    """Batches an epoch."""
+
+    def batches(self, epoch: int) -> Iterator[Any]:
+        """Iterate over the batches of an epoch, which must depend on the epoch's number alone."""
+        ...
+
+    def loss(self, batch: Any) -> Tensor:
+        """Return the loss, summed over members: each member's gradient is what it would be alone."""
+        ...
+
+    def validate(self) -> Tensor:
+        """Return ``(members,)`` losses on the cells that choose the epoch; called without gradients."""
+        ...
+
+
 def resolve_device(device: str) -> str:
     """Turn ``"auto"`` into the best device there is, and check a named one.
 
@@ -74,94 +97,88 @@ def resolve_device(device: str) -> str:
     return device
 
 
-class _Batches:
-    """Index batches ``(members, batch)``: every member walks through its own training rows in its own order."""
+class _Epochs:
+    """The batches, epoch by epoch. Everything that is drawn depends on the seed and the epoch's number alone.
 
-    def __init__(self, rows: Sequence[Array], batch: int, generator: torch.Generator) -> None:
-        self._rows = [torch.as_tensor(r) for r in rows]
-        self._generator = generator
-        shortest = min(len(r) for r in rows)
-        self._steps = max(1, round(shortest / batch))
-        self._size = max(1, shortest // self._steps)
+    So a training that is taken up again goes on as if it had never stopped.
+    """
+
+    def __init__(self, task: Task, seed: int, first: int) -> None:
+        self._task, self._seed, self._next = task, seed, first
 
     def __len__(self) -> int:
-        return self._steps
+        return self._task.steps
 
-    def __iter__(self) -> Iterator[Tensor]:
-        order = [r[torch.randperm(len(r), generator=self._generator)] for r in self._rows]
-        for step in range(self._steps):
-            part = slice(step * self._size, (step + 1) * self._size)
-            yield torch.stack([o[part] for o in order])
+    def __iter__(self) -> Iterator[Any]:
+        epoch, self._next = self._next, self._next + 1
+        torch.manual_seed(named_seed(self._seed, "dropout", str(epoch)))
+        yield from self._task.batches(epoch)
 
 
-class _Classifier(lightning.LightningModule):
-    def __init__(self, net: nn.Module, x: Tensor, y: Tensor, settings: TrainingSettings, steps: int) -> None:
+class _Module(lightning.LightningModule):
+    def __init__(self, task: Task, settings: TrainingSettings, past: Progress | None) -> None:
         super().__init__()
-        self.net = net
-        self._x, self._y, self._settings, self._steps = x, y, settings, steps
+        self.net = task.net
+        self._task, self._settings, self._past = task, settings, past
 
-    def training_step(self, rows: Tensor, _: int) -> Tensor:
-        rows = rows.to(self._x.device)
-        logits = self.net(self._x[rows])
-        # A sum over members: each member's gradient is what it would be alone.
-        return functional.cross_entropy(logits.flatten(0, 1), self._y[rows].flatten(), reduction="sum") / rows.shape[1]
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        return self._task.loss(batch)
 
     def configure_optimizers(self) -> Any:
         s = self._settings
         kind = torch.optim.AdamW if s.optimizer == "adamw" else torch.optim.Adam
         optimizer = kind(self.net.parameters(), lr=s.rate, weight_decay=s.decay)
         cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=s.rate, total_steps=s.epochs * self._steps + 1, pct_start=0.1
+            optimizer, max_lr=s.rate, total_steps=s.epochs * self._task.steps + 1, pct_start=0.1
         )
+        if self._past is not None:
+            self._past.restore_optimizer(optimizer, self.net)
+            cycle.last_epoch = self._past.epochs * self._task.steps - 1
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it asks for a step of the optimizer first, which was long ago
+                cycle.step()
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
 class _KeepBest(Callback):
-    """Keep every member at its lowest validation cross-entropy; stop when none improves any more."""
+    """Keep every member at its lowest validation loss; stop when none improves any more."""
 
-    def __init__(self, valid: Sequence[Array], patience: int, device: str, bar: tqdm) -> None:
-        width = max(len(v) for v in valid)
-        self._rows = torch.as_tensor(np.stack([np.resize(v, width) for v in valid]), device=device)
-        self._mask = torch.as_tensor(np.stack([np.arange(width) < len(v) for v in valid]), device=device)
-        self._patience = patience
-        self._stale = 0
-        self._bar = bar
-        self.best = torch.full((len(valid),), torch.inf, device=device)
-        self.history: list[float] = []
-        self._state: dict[str, Tensor] = {}
+    def __init__(
+        self, task: Task, settings: TrainingSettings, past: Progress | None, checkpoint: Checkpoint | None, bar: tqdm
+    ) -> None:
+        self._task, self._patience, self._checkpoint, self._bar = task, settings.patience, checkpoint, bar
+        state = task.net.state_dict()
+        if past is None:
+            members = len(next(iter(state.values())))
+            best = torch.full((members,), torch.inf, device=next(iter(state.values())).device)
+            past = Progress(0, 0, [], best, {k: v.clone() for k, v in state.items()})
+        self.past = past
 
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        net = pl_module.net.eval()
-        losses = self._losses(net, pl_module._x, pl_module._y)
+        net = self._task.net.eval()
+        losses = self._task.validate()
         net.train()
         if not bool(torch.isfinite(losses).all()):
-            msg = "training a classifier gave values that are not finite; check the features or use recipe 'scale'."
+            msg = "training a network gave values that are not finite; check the features or use recipe 'scale'."
             raise UnpairedError(msg)
-        self.history.append(float(losses.mean()))
-        self._bar.set_postfix(loss=f"{self.history[-1]:.3f}")
-        self._bar.update()
-        better = losses < self.best
-        self.best = torch.where(better, losses, self.best)
-        state = net.state_dict()
-        if not self._state:
-            self._state = {k: v.clone() for k, v in state.items()}
+        state, past = net.state_dict(), self.past
+        past.best = past.best.to(losses.device)
+        better = losses < past.best
+        past.best = torch.where(better, losses, past.best)
         for key, value in state.items():
-            self._state[key][better] = value[better]
-        self._stale = 0 if bool(better.any()) else self._stale + 1
-        trainer.should_stop = self._stale >= self._patience
+            past.kept[key][better] = value[better]
+        past.history.append(float(losses.mean()))
+        past.epochs += 1
+        past.stale = 0 if bool(better.any()) else past.stale + 1
+        self._bar.set_postfix(loss=f"{past.history[-1]:.3f}")
+        self._bar.update()
+        trainer.should_stop = past.stale >= self._patience
+        if self._checkpoint is not None:
+            self._checkpoint.save(past, net, trainer.optimizers[0])
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        pl_module.net.load_state_dict(self._state)
-
-    def _losses(self, net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        total = torch.zeros(self._rows.shape[0], device=x.device)
-        step = _chunk(len(total), x)
-        for rows, mask in zip(self._rows.split(step, 1), self._mask.split(step, 1), strict=True):
-            logits = net(x[rows])
-            loss = functional.cross_entropy(logits.flatten(0, 1), y[rows].flatten(), reduction="none")
-            total += (loss.view_as(mask) * mask).sum(1)
-        return total / self._mask.sum(1)
+        self._task.net.load_state_dict(self.past.kept)
 
 
 @contextmanager
@@ -176,81 +193,80 @@ def _quiet(name: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def train(
-    net: nn.Module,
-    x: Array,
-    y: Array,
-    *,
-    rows: Sequence[Array],
-    valid: Sequence[Array],
+def train_ensemble(
+    task: Task,
     settings: TrainingSettings,
+    *,
     device: str,
     seed: int,
     progress: bool,
+    checkpoint: Checkpoint | None = None,
 ) -> list[float]:
-    """Train every member of an ensemble on its own rows, keep each at its best on its own validation rows.
+    """Train every member of an ensemble, and keep each at its best epoch.
 
     Parameters
     ----------
-    net
-        Ensemble of M members; every tensor of its state has the member as leading axis.
-    x, y
-        ``(n, ...)`` features and ``(n,)`` class codes, shared by all members.
-    rows, valid
-        M arrays of row indices: to learn from, and to choose the epoch by.
+    task
+        What is learned, on ``device``.
     settings
         See :class:`TrainingSettings`.
     device
         A resolved device.
     seed
-        Seed of the order of the cells and of dropout.
+        Seed of dropout.
     progress
         Show a progress bar.
+    checkpoint
+        Where the training is kept while it runs; one that is there is taken up again, and gives what it would have
+        given without the interruption.
 
     Returns
     -------
     list of float
-        Validation cross-entropy (nats), mean over members, one value an epoch.
+        Validation loss, mean over members, one value an epoch.
 
     Raises
     ------
     UnpairedError
         If the loss is not finite.
     """
-    batches = _Batches(rows, settings.batch, torch.Generator().manual_seed(seed))
-    xt, yt = torch.as_tensor(x, device=device), torch.as_tensor(y, device=device)
-    bar = tqdm(total=settings.epochs, desc="training", unit="epoch", disable=not progress, leave=False)
-    keep = _KeepBest(valid, settings.patience, device, bar)
+    task.net.to(device)
+    past = None if checkpoint is None else checkpoint.load(task.net)
+    done = 0 if past is None else past.epochs
+    bar = tqdm(total=settings.epochs, initial=done, desc="training", unit="epoch", disable=not progress, leave=False)
+    keep = _KeepBest(task, settings, past, checkpoint, bar)
+    if done >= settings.epochs or keep.past.stale >= settings.patience:
+        task.net.load_state_dict(keep.past.kept)
+        return keep.past.history
     with warnings.catch_warnings(), torch.random.fork_rng(), _quiet("lightning.pytorch"):
-        torch.manual_seed(seed)
         warnings.filterwarnings("ignore", module=r"lightning.*")
         trainer = lightning.Trainer(
-            max_epochs=settings.epochs,
+            max_epochs=settings.epochs - done,
             accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device],
             devices=1,
             logger=False,
-            enable_checkpointing=False,
+            enable_checkpointing=False,  # Lightning's are pickled; ours are not
             enable_model_summary=False,
             enable_progress_bar=False,  # Lightning's writes to stdout, which is for data
             callbacks=[keep],
         )
         with bar:
-            trainer.fit(_Classifier(net, xt, yt, settings, len(batches)), batches)
-    net.to(device)
-    return keep.history
+            trainer.fit(_Module(task, settings, past), _Epochs(task, seed, done))
+    task.net.to(device)
+    return keep.past.history
 
 
-def _chunk(members: int, x: Array | Tensor) -> int:
+def chunk_rows(members: int, x: Array | Tensor) -> int:
     """Rows a forward pass without gradients: images are large, so all members together get so many."""
     return max(1, _CHUNK // members) if x.ndim > 2 else _CHUNK
 
 
 @torch.no_grad()
 def predict(net: nn.Module, x: Array, *, device: str) -> Array:
-    """Return ``(members, n, T)`` float64 logits of every member for every row of ``x``."""
+    """Return ``(members, n, T)`` float64 outputs of every member for every row of ``x``."""
     net.eval().to(device)
     members = next(net.parameters()).shape[0]
-    chunk = _chunk(members, x)
+    chunk = chunk_rows(members, x)
     parts = []
     for start in range(0, len(x), chunk):
         part = torch.as_tensor(np.asarray(x[start : start + chunk], dtype=np.float32), device=device)

@@ -1,0 +1,132 @@
+"""A training that can be taken up again: one safetensors file, replaced whole, without anything pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Checkpoint", "Progress"]
+
+
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Attributes
+    ----------
+    epochs
+        Epochs done.
+    stale
+        Epochs since any member improved.
+    history
+        Validation loss, mean over members, of every epoch.
+    best
+        ``(members,)`` lowest validation losses.
+    kept
+        The state of the network with every member at its best epoch.
+    optimizer
+        Name of a parameter -> its state in the optimizer, where the training was read back.
+    """
+
+    epochs: int
+    stale: int
+    history: list[float]
+    best: Tensor
+    kept: dict[str, Tensor]
+    optimizer: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def restore_optimizer(self, optimizer: torch.optim.Optimizer, net: nn.Module) -> None:
+        """Give the optimizer the state that it had."""
+        for name, parameter in net.named_parameters():
+            # The count of steps stays where the optimizer keeps it, on the CPU.
+            optimizer.state[parameter] = {
+                k: v if k == "step" else v.to(parameter.device) for k, v in self.optimizer[name].items()
+            }
+
+
+class Checkpoint:
+    """The file of a training under way.
+
+    Parameters
+    ----------
+    path
+        The file. A folder for it must exist.
+    made_of
+        Everything that the training depends on (options, hashes of the data); a file that was made of anything else
+        is not taken up.
+    every
+        Seconds between two writings: an epoch may take less time than they do.
+
+    Attributes
+    ----------
+    found
+        Whether :meth:`load` found a training to go on with.
+    """
+
+    def __init__(self, path: Path, made_of: Mapping[str, Any], *, every: float = 5.0) -> None:
+        self._path, self._every = path, every
+        self._made_of = json.dumps(made_of, sort_keys=True)
+        self._last = time.monotonic()
+        self.found = False
+
+    def load(self, net: nn.Module) -> Progress | None:
+        """Put the network where the file left it and return the rest; ``None`` if there is no file that fits."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                info = file.metadata() or {}
+                if info.get("made_of") != self._made_of:
+                    return None
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
+        except (OSError, SafetensorError):
+            return None
+        device = next(net.parameters()).device
+        parts: dict[str, dict[str, Tensor]] = {"net": {}, "kept": {}, "optimizer": {}}
+        for key, value in tensors.items():
+            part, _, name = key.partition("/")
+            if part in parts:
+                parts[part][name] = value
+        net.load_state_dict(parts["net"])
+        optimizer: dict[str, dict[str, Tensor]] = {}
+        for key, value in parts["optimizer"].items():
+            name, _, slot = key.rpartition("/")
+            optimizer.setdefault(name, {})[slot] = value
+        self.found = True
+        kept = {k: v.to(device) for k, v in parts["kept"].items()}
+        done = json.loads(info["progress"])
+        return Progress(done["epochs"], done["stale"], done["history"], tensors["best"].to(device), kept, optimizer)
+
+    def save(self, progress: Progress, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write the file, if it is time to."""
+        if time.monotonic() - self._last < self._every:
+            return
+        from safetensors.torch import save_file
+
+        tensors = {f"net/{k}": v for k, v in net.state_dict().items()}
+        tensors |= {f"kept/{k}": v for k, v in progress.kept.items()}
+        for name, parameter in net.named_parameters():
+            state = optimizer.state[parameter]
+            tensors |= {f"optimizer/{name}/{slot}": torch.as_tensor(v) for slot, v in state.items()}
+        tensors["best"] = progress.best
+        done = {"epochs": progress.epochs, "stale": progress.stale, "history": progress.history}
+        part = self._path.with_name(f"{self._path.name}.part")
+        whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        save_file(whole, part, metadata={"made_of": self._made_of, "progress": json.dumps(done)})
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(self._path)
+        self._last = time.monotonic()
+
+    def remove(self) -> None:
+        """Take the file away: what it was for is done."""
+        self._path.unlink(missing_ok=True)
+        self._path.with_name(f"{self._path.name}.part").unlink(missing_ok=True)
