@@ -202,11 +202,84 @@ def test_cells_without_a_partner_sample_none():
     assert drawn[1] in (0, 1)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_draws_a_row_follow_its_own_weights(kind):
+    block = make(kind, sizes=((4, 6),), spare=0).blocks[0]
+    drawn = block.sample(np.random.default_rng(0), 20_000)
+    assert drawn.shape == (4, 20_000)
+    for own, p in zip(drawn, conditional(block.dense()), strict=True):
+        count = np.bincount(own, minlength=6)
+        assert (count[p == 0] == 0).all()
+        assert chisquare(count[p > 0], len(own) * p[p > 0]).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_draws_of_a_row_are_independent_of_each_other(kind):
+    w = {
+        "dense": np.ones((500, 2)),
+        "csr": sp.csr_matrix(np.ones((500, 2))),
+        "product": Product(np.ones(500), np.ones(2)),
+    }
+    drawn = Block("a", np.arange(500), np.arange(2), w[kind], Status("ok")).sample(np.random.default_rng(0), 2)
+    assert 0.42 < np.mean(drawn[:, 0] == drawn[:, 1]) < 0.58
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_draw_asked_for_by_number_is_the_draw_without_a_number(kind):
+    block = make(kind).blocks[0]
+    one, two = (block.sample(np.random.default_rng(0), draws) for draws in (None, 1))
+    assert one.shape == (4,)
+    assert np.array_equal(one[:, None], two)
+
+
+def test_a_draw_is_the_first_column_that_the_cumulative_weights_pass():
+    w = np.random.default_rng(1).random((50, 9)) * (np.random.default_rng(2).random((50, 9)) < 0.5)
+    w[:, 3] += 0.1
+    u = np.random.default_rng(0).random((50, 7))
+    cumulative = conditional(w).cumsum(axis=1)
+    expected = (cumulative[:, None] <= u[:, :, None] * cumulative[:, None, -1:]).sum(axis=2)
+    for weights in (w, sp.csr_matrix(w)):
+        block = Block("a", np.arange(50), np.arange(9), weights, Status("ok"))
+        assert np.array_equal(block.sample(np.random.default_rng(0), 7), expected)
+
+
 def test_sampling_does_not_change_the_weights():
     matching = make("dense")
     before = [b.weights.copy() for b in matching.blocks]
     matching.sample(np.random.default_rng(0))
     assert all(np.array_equal(b.weights, w) for b, w in zip(matching.blocks, before, strict=True))
+
+
+# ------------------------------------------------------------------ some of the cells
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("rows", "cols"),
+    [([2, 0], [5, 1, 1]), ([3], None), (None, [0, 4]), (None, None)],
+    ids=["both", "row", "cols", "all"],
+)
+def test_a_block_can_be_cut_to_some_cells_in_any_order(kind, rows, cols):
+    block = make(kind, sizes=((4, 6),)).blocks[0]
+    cut = block.take(*(None if at is None else np.array(at) for at in (rows, cols)))
+    i, j = rows or range(4), cols or range(6)
+    assert np.array_equal(cut.rows, block.rows[i])
+    assert np.array_equal(cut.cols, block.cols[j])
+    np.testing.assert_allclose(cut.dense(), block.dense()[np.ix_(i, j)])
+    assert type(cut.weights) is type(block.weights)
+    np.testing.assert_allclose(cut.sums(1), block.dense()[np.ix_(i, j)].sum(axis=1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_block_that_loses_a_side_has_no_coupling(kind):
+    cut = make(kind).blocks[0].take(np.array([], dtype=int))
+    assert (cut.matched, cut.status.state) == (False, "absent")
+    assert len(cut.cols) == 6
+
+
+def test_a_block_without_a_coupling_is_cut_too_and_keeps_its_reason():
+    cut = unmatched("z", [4, 2], [7], "failed", "why.").take(np.array([1]))
+    assert (cut.rows.tolist(), cut.status.state, cut.status.advice) == ([2], "failed", "why.")
 
 
 # ------------------------------------------------------------------ sparse

@@ -143,6 +143,31 @@ def test_what_is_made_on_demand_is_told_from_entries(weights):
     assert not isinstance(sp.csr_matrix(np.ones((2, 2))), OnDemand)
 
 
+@pytest.mark.parametrize("cost", COSTS)
+def test_a_cut_plan_is_the_cut_coupling(cost):
+    plan = make_plan(cost=cost, without=([1], [2]))
+    plan.sum(1)  # sums that were kept are those of the whole
+    rows, cols = np.array([4, 1, 0]), np.array([2, 3, 0])
+    cut = plan.take(rows, cols)
+    expected = entries(plan)[np.ix_(rows, cols)]
+    np.testing.assert_allclose(cut.rows(0, 3), expected)
+    np.testing.assert_allclose(cut.sum(1), expected.sum(axis=1))
+    block = Block("a", np.arange(7), np.arange(5), plan, Status("ok")).take(rows, cols)
+    assert isinstance(block.weights, Plan)
+    np.testing.assert_allclose(block.dense(), expected)
+
+
+def test_many_draws_are_those_of_the_entries_and_take_one_pass(monkeypatch):
+    plan, passed = make_plan(60, 40), []
+    rows = Plan.rows
+    monkeypatch.setattr(block_module, "_CHUNK", 400)
+    monkeypatch.setattr(Plan, "rows", lambda p, a, b: passed.append(a) or rows(p, a, b))
+    lazy, dense = (Block("a", np.arange(60), np.arange(40), w, Status("ok")) for w in (plan, entries(plan)))
+    drawn = lazy.sample(np.random.default_rng(0), 30)
+    assert passed == list(range(0, 60, 10))
+    assert np.array_equal(drawn, dense.sample(np.random.default_rng(0), 30))
+
+
 # ------------------------------------------------------------------ in a matching
 
 

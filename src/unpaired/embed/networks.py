@@ -72,6 +72,8 @@ class MLP(nn.Module):
         Words of letters, one word a layer: L linear, B batch normalisation, R ReLU, D dropout. The head is added.
     dropout
         Probability of D.
+    linear
+        Add a linear map of the inputs to the output, which starts at zero.
     generator
         Source of the initial weights.
     """
@@ -86,6 +88,7 @@ class MLP(nn.Module):
         layout: str,
         dropout: float,
         generator: torch.Generator,
+        linear: bool = False,
     ) -> None:
         super().__init__()
         steps: list[nn.Module] = []
@@ -98,11 +101,12 @@ class MLP(nn.Module):
                 steps.append({"B": _BatchNorm(members, width), "R": nn.ReLU(), "D": nn.Dropout(dropout)}[letter])
         self.steps = nn.Sequential(*steps)
         self.head = _Linear(members, width, n_out, generator)
+        self.linear = nn.Parameter(torch.zeros(members, n_in, n_out)) if linear else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(members, batch, n_in)`` to logits ``(members, batch, n_out)``."""
         out: Tensor = self.head(self.steps(x))
-        return out
+        return out if self.linear is None else torch.baddbmm(out, x, self.linear)
 
 
 class ConvNet(nn.Module):

@@ -57,11 +57,15 @@ class TrainingSettings:
 class Task(Protocol):
     """What an ensemble learns: its batches, its loss, and how its members are judged."""
 
-    net: nn.Module
-    """The ensemble; every tensor of its state has the member as leading axis."""
+    @property
+    def net(self) -> nn.Module:
+        """The ensemble; every tensor of its state has the member as leading axis."""
+        ...
 
-    steps: int
-    """Batches an epoch."""
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        ...
 
     def batches(self, epoch: int) -> Iterator[Any]:
         """Iterate over the batches of an epoch, which must depend on the epoch's number alone."""

@@ -44,6 +44,10 @@ class OnDemand(Protocol):
         """Return ``(k,)`` entries at the given positions ``(k,)`` of rows and columns."""
         ...
 
+    def take(self, rows: Array, cols: Array) -> Self:
+        """Return the coupling with only the given positions of rows and columns, in that order."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Product:
@@ -82,6 +86,10 @@ class Product:
     def at(self, rows: Array, cols: Array) -> Array:
         """Return ``(k,)`` entries at the given positions ``(k,)`` of rows and columns."""
         return np.asarray(self.a[rows] * self.b[cols])
+
+    def take(self, rows: Array, cols: Array) -> Product:
+        """Return the coupling with only the given positions of rows and columns, in that order."""
+        return Product(self.a[rows], self.b[cols])
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,33 @@ class Block:
             turned = turned.tocsr()
         return replace(self, rows=self.cols, cols=self.rows, weights=turned)
 
+    def take(self, rows: Array | None = None, cols: Array | None = None) -> Block:
+        """Return the block of some of its cells only.
+
+        Parameters
+        ----------
+        rows, cols
+            ``(k,)`` and ``(l,)`` positions within the block (not rows of the data), in the order wanted; ``None``: all.
+
+        Returns
+        -------
+        The block with the weights between them, as they are and of the same kind. Where a side is empty it has none,
+        and the state ``"absent"``.
+        """
+        i = np.arange(len(self.rows)) if rows is None else np.asarray(rows, dtype=np.int64)
+        j = np.arange(len(self.cols)) if cols is None else np.asarray(cols, dtype=np.int64)
+        cut = replace(self, rows=self.rows[i], cols=self.cols[j], weights=None)
+        w = self.weights
+        if w is None:
+            return cut
+        if not len(i) or not len(j):
+            return replace(cut, status=replace(self.status, state="absent", advice="no cell is left on a side."))
+        if isinstance(w, OnDemand):
+            return replace(cut, weights=w.take(i, j))
+        if sp.issparse(w):
+            return replace(cut, weights=w[i] if cols is None else w[i][:, j])
+        return replace(cut, weights=w[np.ix_(i, j)])
+
     def sums(self, axis: Literal[0, 1]) -> Array:
         """Return the row sums (``axis=1``) or column sums (``axis=0``) of the weights."""
         return np.asarray(self.weights.sum(axis=axis), dtype=np.float64).ravel()
@@ -183,31 +218,44 @@ class Block:
         total = self.sums(1)[rows]
         return np.asarray(values / np.where(total > 0, total, 1.0))
 
-    def sample(self, rng: np.random.Generator) -> Array:
-        """Return ``(len(rows),)`` one column position drawn for every row from its conditional weights.
+    def sample(self, rng: np.random.Generator, draws: int | None = None) -> Array:
+        """Return column positions drawn for every row from its conditional weights.
 
-        A row without any weight draws uniformly.
+        Parameters
+        ----------
+        rng
+            Where the randomness comes from.
+        draws
+            Number of independent draws a row; they are made in one pass over the rows, which for a coupling that makes
+            its entries on demand is most of the work.
+
+        Returns
+        -------
+        ``(len(rows), draws)``, or ``(len(rows),)`` for ``None``: one draw. A row without any weight draws uniformly.
         """
-        n, m = len(self.rows), len(self.cols)
-        draw, w = rng.random(n), self.weights
-        out = (draw * m).astype(np.int64)
+        drawn = self._drawn(rng.random((len(self.rows), 1 if draws is None else draws)))
+        return drawn[:, 0] if draws is None else drawn
+
+    def _drawn(self, u: Array) -> Array:
+        """Turn ``(len(rows), k)`` uniform numbers into column positions."""
+        m, w = len(self.cols), self.weights
+        out = (u * m).astype(np.int64)
         if isinstance(w, Product):
             cumulative = w.b.cumsum()
-            drawn = np.searchsorted(cumulative, draw * cumulative[-1], side="right").clip(max=m - 1)
-            return np.where(w.a > 0, drawn, out)
+            drawn = np.searchsorted(cumulative, u * cumulative[-1], side="right").clip(max=m - 1)
+            return np.where(w.a[:, None] > 0, drawn, out)
         if sp.issparse(w):
             cumulative = np.concatenate([[0.0], w.data.cumsum(dtype=np.float64)])
-            first, last = w.indptr[:-1], w.indptr[1:]
+            first, last = w.indptr[:-1, None], w.indptr[1:, None]
             low, high = cumulative[first], cumulative[last]
-            at = np.searchsorted(cumulative[1:], low + draw * (high - low), side="right")
-            some = high > low
+            at = np.searchsorted(cumulative[1:], low + u * (high - low), side="right")
+            some = (high > low)[:, 0]
             out[some] = w.indices[at.clip(first, last - 1)[some]]
             return out
         for start, part in self.chunks():
-            here = slice(start, start + len(part))
-            cumulative = part.cumsum(axis=1)
-            drawn = (cumulative <= draw[here, None] * cumulative[:, -1:]).sum(axis=1).clip(max=m - 1)
-            out[here] = np.where(cumulative[:, -1] > 0, drawn, out[here])
+            for row, cumulative in enumerate(part.cumsum(axis=1), start):
+                if cumulative[-1] > 0:
+                    out[row] = cumulative.searchsorted(u[row] * cumulative[-1], side="right").clip(max=m - 1)
         return out
 
     def project(self, values: Array) -> Array:

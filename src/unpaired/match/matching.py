@@ -93,6 +93,27 @@ class Matching:
             left_out={b.label: b.status.advice or b.status.state for b in self.blocks if not b.matched},
         )
 
+    def direction(self, source: str | None = None, target: str | None = None) -> tuple[str, str]:
+        """Return source and target for a use of the matching in either direction; its own where neither is named.
+
+        Raises
+        ------
+        OptionError
+            If a name is not one of its modalities, or both are the same.
+        """
+        both = (self.source, self.target)
+        for option, name in (("source", source), ("target", target)):
+            if name is not None:
+                check_choice(option, name, both)
+        if source is None:
+            source = both[0] if target is None else both[both.index(target) - 1]
+        if target is None:
+            target = both[both.index(source) - 1]
+        if source == target:
+            msg = f"source and target must differ; both are {source!r}."
+            raise OptionError(msg)
+        return source, target
+
     def pull(self, values: Array, *, fill: float = np.nan) -> Array:
         """Bring values of target cells to the source cells: the barycentric projection E[value | source cell].
 

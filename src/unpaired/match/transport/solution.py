@@ -85,6 +85,10 @@ class Plan:
             out[start : start + step] = np.exp((self.f[i] + self.g[j] - cost) / self.eps)
         return out
 
+    def take(self, rows: Array, cols: Array) -> Plan:
+        """Return the coupling with only the given positions of rows and columns, in that order."""
+        return Plan(self.x[rows], self.y[cols], self.f[rows], self.g[cols], self.eps, self.cost)
+
     def sum(self, axis: Literal[0, 1]) -> Array:
         """Return the row sums (``axis=1``) or column sums (``axis=0``); the first call makes both in one pass."""
         return self._sums[1 - axis].copy()
