@@ -19,7 +19,7 @@ def row_keys(X: Any, *, salt: str) -> NDArray[np.uint64]:
     are stored.
     """
     sparse = sp.issparse(X)
-    rows: Any = X.tocsr() if sparse else np.asarray(X, dtype=np.float32).reshape(X.shape[0], -1)
+    rows: Any = X.tocsr() if sparse else np.asarray(X, dtype=np.float32).reshape(X.shape[0], int(np.prod(X.shape[1:])))
     start = blake2b(salt.encode(), digest_size=8)
     keys = np.empty(X.shape[0], dtype=np.uint64)
     for i in range(len(keys)):

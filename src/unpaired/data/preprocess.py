@@ -47,7 +47,7 @@ class Recipe:
         """Return the float32 features of readings ``X``: ``(n, d)``, or ``(n, C, H, W)`` for images."""
         filled = fill_missing(X, self.arrays["median"]) if "median" in self.arrays else X
         features = np.ascontiguousarray(STEPS[self.name].apply(filled, dict(self.arrays)), dtype=np.float32)
-        bad = np.flatnonzero(~np.isfinite(features.reshape(len(features), -1)).all(axis=1))
+        bad = np.flatnonzero(~np.isfinite(features).all(axis=tuple(range(1, features.ndim))))
         if len(bad):
             what = f"{len(bad)} cells have readings that are missing or infinite, the first in row {bad[0]}."
             fix = "Remove them; only a recipe that was fitted on missing values fills them."

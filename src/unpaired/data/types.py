@@ -102,7 +102,7 @@ class Modality:
     @cached_property
     def flat_features(self) -> Array:
         """``(n, d)`` features with images flattened: the space in which distances are judged."""
-        return self.features.reshape(len(self), -1)
+        return self.features.reshape(len(self), int(np.prod(self.features.shape[1:])))
 
     def take(self, rows: Array) -> Modality:
         """Return the modality with only ``rows`` (integer indices), in that order."""
