@@ -1,0 +1,1 @@
+"""Predict what the other instrument would have read."""

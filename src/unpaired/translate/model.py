@@ -1,0 +1,197 @@
+"""What a translator has learned: the network with everything that new readings of the source need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from unpaired.data.preprocess import Recipe
+from unpaired.data.types import Array, Modality
+from unpaired.embed.inputs import standardise
+from unpaired.errors import DataError, OptionError, Problem
+from unpaired.translate.prediction import Space, feature_labels, target_values
+
+__all__ = ["Input", "Model", "Output", "read_source", "read_target"]
+
+_CHUNK = 4096  # cells a forward pass
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """What the network reads: the source modality.
+
+    Attributes
+    ----------
+    name
+        The modality.
+    recipe
+        Its fitted recipe, or ``None``.
+    shape
+        Shape of one cell's readings.
+    feature_names
+        ``(p,)`` names of the readings, or ``None``.
+    center, scale
+        Standardisation of the features: ``(d,)``, and one number.
+    """
+
+    name: str
+    recipe: Recipe | None
+    shape: tuple[int, ...]
+    feature_names: Array | None
+    center: Array
+    scale: float
+
+    def standardised(self, readings: Any) -> Array:
+        """Return ``(n, ...)`` float32 inputs of readings ``(n, *shape)``.
+
+        Raises
+        ------
+        DataError
+            If the readings have another shape, or are missing or infinite.
+        """
+        found = tuple(int(s) for s in readings.shape[1:])
+        if found != self.shape:
+            what = f"the readings have the shape {found} a cell; {self.name} was learned with {self.shape}."
+            raise DataError([Problem("error", "memory", what, "Give the same features in the same order.")])
+        plain = Modality(self.name, readings, np.zeros(0), np.zeros(0), recipe=self.recipe)
+        features = plain.transform(readings)
+        bad = np.flatnonzero(~np.isfinite(features.reshape(len(features), -1)).all(axis=1))
+        if len(bad):
+            what = f"{len(bad)} cells have readings that are missing or infinite, the first in row {bad[0]}."
+            raise DataError([Problem("error", "memory", what, "Remove them.")])
+        return np.asarray((features - self.center) / self.scale, dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """What the network predicts: the target modality.
+
+    Attributes
+    ----------
+    name
+        The modality.
+    space
+        In which units (see :class:`~unpaired.translate.prediction.Prediction`).
+    feature_names
+        ``(p,)`` names of the columns.
+    center, scale
+        Standardisation: ``(p,)`` each.
+    size
+        Median of the target cells' totals, for a head of counts; otherwise ``None``.
+    """
+
+    name: str
+    space: Space
+    feature_names: Array
+    center: Array
+    scale: Array
+    size: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained ensemble between its input and its output.
+
+    Attributes
+    ----------
+    net
+        The ensemble.
+    layout
+        What the ensemble is made of, so that it can be made again.
+    source, target
+        Its two ends.
+    device
+        Where it runs.
+    """
+
+    net: Any
+    layout: Mapping[str, Any]
+    source: Input
+    target: Output
+    device: str
+
+    def predict(self, readings: Any) -> tuple[Array, Array]:
+        """Return ``(n, p)`` float32 mean and standard deviation between members, in the target's units, in chunks."""
+        n, p = readings.shape[0], len(self.target.feature_names)
+        mean, spread = np.empty((n, p), dtype=np.float32), np.empty((n, p), dtype=np.float32)
+        rows = readings.tocsr() if sp.issparse(readings) else readings
+        for start in range(0, n, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            members = self._members(self.source.standardised(rows[part]))
+            mean[part], spread[part] = members.mean(axis=0), members.std(axis=0)
+        return mean, spread
+
+    def _members(self, x: Array) -> Array:
+        """``(members, n, p)`` predictions in the target's units."""
+        import torch
+
+        net = self.net.eval().to(self.device)
+        with torch.no_grad():
+            inputs = torch.as_tensor(x, device=self.device)
+            many = inputs.expand(self.layout["members"], *inputs.shape)
+            size = self.target.size
+            sizes = None if size is None else torch.full(many.shape[:2], size, device=self.device)
+            out = net(many, sizes).cpu().numpy()
+        return np.asarray(out * self.target.scale + self.target.center)
+
+
+def read_source(modality: Modality) -> tuple[Input, Array]:
+    """Return how a source is read, and its ``(n, ...)`` standardised features."""
+    features = modality.features[modality.order]
+    center, scale = standardise(features)
+    shape = tuple(int(s) for s in modality.X.shape[1:])
+    end = Input(modality.name, modality.recipe, shape, modality.feature_names, center, scale)
+    return end, np.asarray((modality.features - center) / scale, dtype=np.float32)
+
+
+def read_target(modality: Modality, *, space: Space, head: str) -> tuple[Output, Any, Array | None]:
+    """Return what is predicted of a target, its ``(n, p)`` values, and the cells' totals for a head of counts.
+
+    Features keep their relative sizes, as principal components have them; raw readings are scaled one by one.
+
+    Raises
+    ------
+    OptionError
+        If a head of counts is asked for and the readings are not counts.
+    """
+    values = target_values(modality, space)
+    names = feature_labels(modality, space)
+    if head == "nb":
+        _check_counts(modality, values, space)
+        sizes = np.asarray(values.sum(axis=1), dtype=np.float64).ravel()
+        zero, one = np.zeros(len(names)), np.ones(len(names))
+        median = float(np.median(sizes[sizes > 0]))
+        return Output(modality.name, space, names, zero, one, median), values, sizes
+    if space == "features":
+        center, one_scale = standardise(values[modality.order])
+        return Output(modality.name, space, names, center, np.full(len(names), one_scale), None), values, None
+    center, scale = _moments(values[modality.order])
+    return Output(modality.name, space, names, center, scale, None), values, None
+
+
+def _check_counts(modality: Modality, values: Any, space: Space) -> None:
+    if space != "raw":
+        msg = "head 'nb' predicts counts: use space='raw' with it."
+        raise OptionError(msg)
+    entries = np.asarray(values.data if sp.issparse(values) else values)
+    if (entries < 0).any() or (entries != np.round(entries)).any():
+        msg = f"head 'nb' predicts counts, and {modality.name!r} has readings that are none; use head='gaussian'."
+        raise OptionError(msg)
+    if not entries.any():
+        msg = f"head 'nb' predicts counts, and every reading of {modality.name!r} is zero."
+        raise OptionError(msg)
+
+
+def _moments(values: Any) -> tuple[Array, Array]:
+    """Mean and standard deviation of every column; one that is constant is not scaled."""
+    mean = np.asarray(values.mean(axis=0), dtype=np.float64).ravel()
+    if sp.issparse(values):
+        square = np.asarray(values.multiply(values).mean(axis=0), dtype=np.float64).ravel()
+        std = np.sqrt(np.maximum(square - mean**2, 0))
+    else:
+        std = np.asarray(values.std(axis=0, dtype=np.float64))
+    return mean, np.where(std > 1e-8, std, 1.0)

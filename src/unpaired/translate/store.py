@@ -1,0 +1,212 @@
+"""A translator on disk: ``model.safetensors`` and ``model.json``, nothing that can run code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unpaired._version import __version__
+from unpaired.data.preprocess import Recipe
+from unpaired.data.types import Array
+from unpaired.errors import DataError, Problem
+from unpaired.files import sha256, write_json
+from unpaired.translate.model import Input, Model, Output
+
+if TYPE_CHECKING:
+    from unpaired.translate.learning import Network
+
+__all__ = ["HEADS", "LOSSES", "NETWORKS", "describe", "load_model", "make_network", "save_model"]
+
+LOSSES = ("unbiased", "mse", "barycentric")
+"""Two draws (eq. 10), one draw, or the whole row (eq. 9)."""
+
+HEADS = ("gaussian", "nb")
+NETWORKS = ("default", "published")
+
+_FORMAT = "unpaired-model"
+_FORMAT_VERSION = 1
+_WEIGHTS, _CONFIG = "model.safetensors", "model.json"
+
+
+def describe(network: str, shape: tuple[int, ...], n_out: int, *, head: str, members: int) -> dict[str, Any]:
+    """Return what an ensemble is made of, in the types of JSON.
+
+    Parameters
+    ----------
+    network
+        One of :data:`NETWORKS`.
+    shape
+        Shape of one cell's inputs.
+    n_out
+        Number of values to predict.
+    head
+        One of :data:`HEADS`.
+    members
+        Number of networks.
+    """
+    common = {"shape": [int(s) for s in shape], "n_out": n_out, "head": head, "members": members}
+    if len(shape) > 1:
+        return {**common, "body": "conv"}
+    if network == "published":
+        return {**common, "body": "mlp", "hidden": 2 * shape[0], "layout": "LBR", "dropout": 0.0, "linear": False}
+    return {**common, "body": "mlp", "hidden": 256, "layout": "LRD LRD", "dropout": 0.2, "linear": True}
+
+
+def make_network(layout: Mapping[str, Any], rates: Array | None, *, seed: int) -> Network:
+    """Return a new ensemble.
+
+    Parameters
+    ----------
+    layout
+        See :func:`describe`.
+    rates
+        ``(p,)`` mean shares of the counts, for a head of counts.
+    seed
+        Seed of the initial weights.
+    """
+    import torch
+
+    from unpaired.embed.networks import MLP, ConvNet
+    from unpaired.translate.heads import CountHead, GaussianHead
+    from unpaired.translate.learning import Network
+
+    generator = torch.Generator().manual_seed(seed)
+    shape, members, n_out = tuple(layout["shape"]), layout["members"], layout["n_out"]
+    body: torch.nn.Module
+    if layout["body"] == "conv":
+        body = ConvNet(members=members, shape=shape, n_out=n_out, generator=generator)
+    else:
+        chosen = {k: layout[k] for k in ("hidden", "layout", "dropout", "linear")}
+        body = MLP(members=members, n_in=shape[0], n_out=n_out, generator=generator, **chosen)
+    if layout["head"] == "gaussian":
+        return Network(body, GaussianHead())
+    start = np.full(n_out, 1 / n_out) if rates is None else rates
+    return Network(body, CountHead(torch.as_tensor(start, dtype=torch.float32), members))
+
+
+def save_model(
+    folder: Path, model: Model, options: Mapping[str, Any], history: Sequence[float], notes: Sequence[str]
+) -> None:
+    """Write a model into a folder, which is made where there is none.
+
+    Parameters
+    ----------
+    folder
+        Where to.
+    model
+        What was learned.
+    options, history, notes
+        Kept beside it.
+    """
+    from safetensors.numpy import save_file
+
+    folder.mkdir(exist_ok=True)
+    source, target = model.source, model.target
+    recipe = source.recipe
+    tensors = {f"net/{k}": v.detach().cpu().numpy() for k, v in model.net.state_dict().items()}
+    tensors |= {f"recipe/{k}": np.asarray(v) for k, v in ({} if recipe is None else recipe.arrays).items()}
+    tensors |= {"source/center": source.center, "target/center": target.center, "target/scale": target.scale}
+    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, folder / _WEIGHTS)
+    record = {
+        "format": _FORMAT,
+        "format_version": _FORMAT_VERSION,
+        "class": "Translator",
+        "unpaired": __version__,
+        "options": dict(options),
+        "layout": dict(model.layout),
+        "source": {
+            "name": source.name,
+            "shape": list(source.shape),
+            "scale": source.scale,
+            "feature_names": None if source.feature_names is None else [str(f) for f in source.feature_names],
+            "recipe": None
+            if recipe is None
+            else {"name": recipe.name, "reason": recipe.reason, "options": dict(recipe.options)},
+        },
+        "target": {
+            "name": target.name,
+            "space": target.space,
+            "size": target.size,
+            "feature_names": [str(f) for f in target.feature_names],
+        },
+        "history": [float(h) for h in history],
+        "notes": list(notes),
+        "weights_sha256": sha256(folder / _WEIGHTS),
+    }
+    write_json(folder / _CONFIG, record)
+
+
+def load_model(folder: Path, device: str) -> tuple[Model, dict[str, Any]]:
+    """Read what :func:`save_model` wrote: the model, and the whole record.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, damaged or of a newer format.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    record = _read_record(folder / _CONFIG)
+    weights = folder / _WEIGHTS
+    if not weights.is_file():
+        raise _damaged(weights, "is missing")
+    if sha256(weights) != record.get("weights_sha256"):
+        raise _damaged(weights, "is not the file that belongs to model.json")
+    try:
+        tensors = load_file(weights)
+        net = make_network(record["layout"], None, seed=0)
+        state = {k.removeprefix("net/"): torch.as_tensor(v) for k, v in tensors.items() if k.startswith("net/")}
+        net.load_state_dict(state)
+        source = _source(record["source"], tensors)
+        told = record["target"]
+        target = Output(
+            name=told["name"],
+            space=told["space"],
+            feature_names=np.array(told["feature_names"], dtype=str),
+            center=tensors["target/center"],
+            scale=tensors["target/scale"],
+            size=told["size"],
+        )
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise _damaged(folder / _CONFIG, f"does not describe a model ({error})") from None
+    return Model(net.to(device).eval(), record["layout"], source, target, device), record
+
+
+def _read_record(file: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise _damaged(file, f"cannot be read ({why})") from None
+    if not isinstance(record, dict) or record.get("format") != _FORMAT or record.get("class") != "Translator":
+        raise _damaged(file, "is not the record of a translator")
+    if record.get("format_version", 0) > _FORMAT_VERSION:
+        what = f"has format version {record['format_version']!r}."
+        raise DataError([Problem("error", str(file), what, f"This version reads up to {_FORMAT_VERSION}.")])
+    return record
+
+
+def _source(info: Mapping[str, Any], tensors: Mapping[str, Array]) -> Input:
+    recipe = None
+    if info["recipe"] is not None:
+        arrays = {k.removeprefix("recipe/"): v for k, v in tensors.items() if k.startswith("recipe/")}
+        recipe = Recipe(arrays=arrays, **info["recipe"])
+    names = info["feature_names"]
+    return Input(
+        name=info["name"],
+        recipe=recipe,
+        shape=tuple(info["shape"]),
+        feature_names=None if names is None else np.array(names, dtype=str),
+        center=tensors["source/center"],
+        scale=info["scale"],
+    )
+
+
+def _damaged(file: Path, what: str) -> DataError:
+    return DataError([Problem("error", str(file), f"{what}.", "Train the translator again.")])
