@@ -187,7 +187,7 @@ def test_the_record_says_which_labels_are_kept_as_potentials(job, plans, tmp_pat
     data, _, _, space, _ = job
     run = up.write_run(tmp_path / "run", data, space, plans)
     record = json.loads((run / "run.json").read_text())
-    assert record["format_version"] == 2
+    assert record["format_version"] == 3
     for entry, block in zip(record["matching"]["blocks"], plans.blocks, strict=True):
         is_plan = isinstance(block.weights, Plan)
         assert entry["potentials"] == ({"eps": 7.3, "cost": "sqeuclidean"} if is_plan else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -10,19 +9,69 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from unpaired.errors import OutputError
+from unpaired.files import mode
 
-__all__ = ["FORMAT", "RECORD", "check_target", "new_folder", "sha256", "write_json", "write_text"]
+__all__ = [
+    "FORMAT",
+    "PREDICTIONS",
+    "RECORD",
+    "TRANSLATION",
+    "TRANSLATIONS",
+    "TRANSLATION_FORMAT",
+    "check_file",
+    "check_target",
+    "new_file",
+    "new_folder",
+]
 
 FORMAT = "unpaired-run"
 RECORD = "run.json"
 """The file that makes a folder a run."""
 
+TRANSLATIONS = "translations"
+"""The folder of a run that holds its translations."""
 
-def check_target(out: Path, *, force: bool) -> None:
-    """Raise :class:`OutputError` unless a run can be written at ``out``; called before any long work."""
+TRANSLATION_FORMAT = "unpaired-translation"
+TRANSLATION = "translation.json"
+"""The file that makes a folder a translation."""
+
+PREDICTIONS = "unpaired-predictions"
+"""What a file of predictions says of itself."""
+
+_FORMATS = {RECORD: FORMAT, TRANSLATION: TRANSLATION_FORMAT}
+_NOUNS = {RECORD: "run", TRANSLATION: "translation"}
+
+
+def check_target(out: Path, *, force: bool, record: str = RECORD) -> None:
+    """Raise :class:`OutputError` unless a run, or with another ``record`` a translation, can be written at ``out``.
+
+    Called before any long work.
+    """
+    _check_parent(out)
+    if not out.exists() and not out.is_symlink():
+        return
+    noun = _NOUNS[record]
+    if not out.is_dir() or out.is_symlink():
+        msg = f"{out} exists and is not a folder; choose another name."
+        raise OutputError(msg)
+    if not any(out.iterdir()):
+        return
+    written = _written(out, record)
+    if not written:
+        msg = f"{out} is not empty and not a {noun} of unpaired; choose another name (--force replaces {noun}s only)."
+        raise OutputError(msg)
+    foreign = _foreign(out, written)
+    if foreign is not None:
+        msg = f"{out} holds {str(foreign)!r}, which is not of the {noun}; move it away, or choose another name."
+        raise OutputError(msg)
+    if not force:
+        msg = f"{out} holds a {noun} already; choose another name, or replace it with --force."
+        raise OutputError(msg)
+
+
+def _check_parent(out: Path) -> None:
     parent = out.absolute().parent
     if not parent.is_dir():
         msg = f"{out}: the folder {parent} does not exist; make it first."
@@ -30,44 +79,54 @@ def check_target(out: Path, *, force: bool) -> None:
     if not os.access(parent, os.W_OK):
         msg = f"{out}: no permission to write in {parent}."
         raise OutputError(msg)
-    if not out.exists() and not out.is_symlink():
-        return
-    if not out.is_dir() or out.is_symlink():
-        msg = f"{out} exists and is not a folder; choose another name."
-        raise OutputError(msg)
-    if not any(out.iterdir()):
-        return
-    written = _written(out)
-    if not written:
-        msg = f"{out} is not empty and not a run of unpaired; choose another name (--force replaces runs only)."
-        raise OutputError(msg)
-    foreign = sorted(p.name for p in out.iterdir() if p.name not in written)
-    if foreign:
-        msg = f"{out} holds {foreign[0]!r}, which is not of the run; move it away, or choose another name."
-        raise OutputError(msg)
-    if not force:
-        msg = f"{out} holds a run already; choose another name, or replace it with --force."
-        raise OutputError(msg)
 
 
-def _written(out: Path) -> set[str]:
-    """Names of the files that a run in this folder consists of; empty if it is not a run."""
+def _written(out: Path, record: str) -> set[str]:
+    """Names of the files that a run (a translation) in this folder consists of; empty if it is none."""
     try:
-        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
-        return {RECORD, "report.html", *record["outputs"]} if record["format"] == FORMAT else set()
+        found = json.loads((out / record).read_text(encoding="utf-8"))
+        return {record, "report.html", *found["outputs"]} if found["format"] == _FORMATS[record] else set()
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 
 
-def _mode(full: int) -> int:
-    """Return the permissions that the user's umask leaves."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return full & ~mask
+def _foreign(out: Path, written: set[str]) -> Path | None:
+    """Return the first thing in a folder that we have not written, predictions and a run's translations included."""
+    for path in sorted(out.iterdir()):
+        if path.name == TRANSLATIONS and RECORD in written:
+            if (foreign := _foreign_translation(path)) is not None:
+                return Path(path.name) / foreign
+        elif path.name not in written and not (TRANSLATION in written and _is_predictions(path)):
+            return Path(path.name)
+    return None
+
+
+def _foreign_translation(folder: Path) -> Path | None:
+    """Return the first thing in a run's folder of translations that is not of one; checkpoints have hidden names."""
+    if not folder.is_dir() or folder.is_symlink():
+        return Path()
+    for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
+        written = _written(path, TRANSLATION) if path.is_dir() else set()
+        if not written:
+            return Path(path.name)
+        if (foreign := _foreign(path, written)) is not None:
+            return Path(path.name) / foreign
+    return None
+
+
+def _is_predictions(path: Path) -> bool:
+    """Whether a file holds predictions that we have written."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            return bool(file["uns/unpaired/format"].asstr()[()] == PREDICTIONS)
+    except (OSError, KeyError, AttributeError, TypeError):
+        return False
 
 
 @contextmanager
-def new_folder(out: Path, *, force: bool) -> Iterator[Path]:
+def new_folder(out: Path, *, force: bool, record: str = RECORD) -> Iterator[Path]:
     """Give a temporary folder beside ``out``; on success it takes the name ``out``, on any error it is removed.
 
     Parameters
@@ -75,22 +134,24 @@ def new_folder(out: Path, *, force: bool) -> Iterator[Path]:
     out
         The folder to make.
     force
-        Replace a run that is there.
+        Replace what is there, if it is of the same kind.
+    record
+        The file that makes it a run or a translation.
 
     Raises
     ------
     OutputError
         As :func:`check_target`.
     """
-    check_target(out, force=force)
+    check_target(out, force=force, record=record)
     out = out.absolute()
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         yield work
         for path in work.rglob("*"):
-            path.chmod(_mode(0o777 if path.is_dir() else 0o666))
-        work.chmod(_mode(0o777))
-        check_target(out, force=force)  # a long time has passed
+            path.chmod(mode(0o777 if path.is_dir() else 0o666))
+        work.chmod(mode(0o777))
+        check_target(out, force=force, record=record)  # a long time has passed
         if out.exists():
             old = work.with_name(work.name + ".old")
             out.rename(old)
@@ -106,37 +167,41 @@ def new_folder(out: Path, *, force: bool) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole: to a temporary name, flushed to the disk, then renamed."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(_mode(0o666))
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole; NaN is an error, since it is not JSON."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, or of all files under a folder with their names."""
-    if not path.exists():
-        msg = f"{path} does not exist, so it has no hash."
+def check_file(path: Path, *, force: bool) -> None:
+    """Raise :class:`OutputError` unless predictions can be written as ``path``; called before any long work."""
+    _check_parent(path)
+    if path.is_dir() or path.is_symlink():
+        msg = f"{path} exists and is not a file; choose another name."
         raise OutputError(msg)
-    digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    for file in files:
-        if file != path:
-            digest.update(str(file.relative_to(path)).encode())
-        with file.open("rb") as handle:
-            while chunk := handle.read(2**20):
-                digest.update(chunk)
-    return digest.hexdigest()
+    if path.exists() and not _is_predictions(path):
+        msg = (
+            f"{path} exists and is not a file of predictions; choose another name (--force replaces predictions only)."
+        )
+        raise OutputError(msg)
+    if path.exists() and not force:
+        msg = f"{path} exists; choose another name, or replace it with --force."
+        raise OutputError(msg)
+
+
+@contextmanager
+def new_file(path: Path, *, force: bool) -> Iterator[Path]:
+    """Give a temporary file name beside ``path``; on success the file takes this name, on any error it is removed.
+
+    Raises
+    ------
+    OutputError
+        As :func:`check_file`.
+    """
+    check_file(path, force=force)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    work = Path(name)
+    try:
+        yield work
+        with work.open("rb") as file:
+            os.fsync(file.fileno())
+        work.chmod(mode(0o666))
+        check_file(path, force=force)
+        work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +12,23 @@ import numpy as np
 import scipy.sparse as sp
 
 from unpaired.data.preprocess import Recipe
+from unpaired.data.split import HeldOut
 from unpaired.data.types import UNKNOWN, Array, Dataset, Modality, Truth
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import DataError, Problem
+from unpaired.files import sha256
 from unpaired.match.block import Block, Status
 from unpaired.match.blocks import cells_by_label
 from unpaired.match.matching import Matching
 from unpaired.match.transport.solution import Plan
-from unpaired.run.folder import FORMAT, RECORD, sha256
+from unpaired.run.folder import FORMAT, RECORD
 from unpaired.run.record import FORMAT_VERSION
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-__all__ = ["Run", "read_record", "read_run", "read_truth"]
+__all__ = ["Run", "check_outputs", "read_record", "read_run", "read_truth"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,8 @@ class Run:
         The hidden pairing, or ``None``.
     scores
         The contents of ``scores.json``, or ``None``.
+    held_out
+        Cells that were kept out of all of this, or ``None``.
     """
 
     path: Path
@@ -54,6 +58,7 @@ class Run:
     matching: Matching
     truth: Truth | None
     scores: Mapping[str, Any] | None
+    held_out: HeldOut | None = None
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
@@ -95,7 +100,7 @@ def read_run(path: str | Path) -> Run:
 
     path = Path(path)
     record = read_record(path)
-    _check_outputs(path, record)
+    check_outputs(path, record)
     with mudata.set_options(pull_on_update=False):
         mdata = mudata.read_h5mu(path / "aligned.h5mu")
     data = _dataset(path, record, mdata)
@@ -115,8 +120,9 @@ def read_run(path: str | Path) -> Run:
         data=data,
         embedding=embedding,
         matching=_matching(record, data, embedding, mdata),
-        truth=_truth(path, data),
+        truth=_truth(path, data, ""),
         scores=json.loads(scores_file.read_text(encoding="utf-8")) if scores_file.exists() else None,
+        held_out=_held_out(path, record, data),
     )
 
 
@@ -168,14 +174,15 @@ def _problem(file: Path, what: str, fix: str) -> Problem:
     return Problem("error", str(file), what, fix)
 
 
-def _check_outputs(path: Path, record: Mapping[str, Any]) -> None:
+def check_outputs(path: Path, record: Mapping[str, Any], fix: str = "Run unpaired align again.") -> None:
+    """Raise :class:`DataError` unless the files of a folder are those that its record was written with."""
     problems = []
     for name, expected in record["outputs"].items():
         file = path / name
         if not file.is_file():
-            problems.append(_problem(file, "is missing.", "Run unpaired align again."))
+            problems.append(_problem(file, "is missing.", fix))
         elif sha256(file) != expected:
-            problems.append(_problem(file, "was changed since the run wrote it.", "Run unpaired align again."))
+            problems.append(_problem(file, "was changed since the run wrote it.", fix))
     if problems:
         raise DataError(problems)
 
@@ -199,22 +206,45 @@ def _dataset(path: Path, record: Mapping[str, Any], mdata: MuData) -> Dataset:
 def _modality(
     name: str, adata: AnnData, classes: tuple[str, ...], info: Mapping[str, Any], arrays: Mapping[str, Array]
 ) -> Modality:
-    code = {c: i for i, c in enumerate(classes)}
-    x = adata.X.tocsr() if sp.issparse(adata.X) else np.asarray(adata.X, dtype=np.float32)
-    if len(info["shape"]) > 1:
-        x = x.reshape(len(x), *info["shape"])
     recipe = info["recipe"]
     return Modality(
         name=name,
-        X=x,
-        labels=np.array([code.get(str(v), UNKNOWN) for v in adata.obs["label"]]),
-        ids=np.asarray(adata.obs_names, dtype=object),
+        **_cells(adata, classes, info["shape"]),
         feature_names=np.array([v.removeprefix(f"{name}:") for v in adata.var_names], dtype=object),
-        batch=np.asarray(adata.obs["batch"]) if "batch" in adata.obs else None,
         recipe=None
         if recipe is None
         else Recipe(arrays={k.removeprefix(f"{name}."): v for k, v in arrays.items()}, **recipe),
     )
+
+
+def _cells(adata: AnnData, classes: tuple[str, ...], shape: Sequence[int]) -> dict[str, Any]:
+    """Return a modality's readings, labels, names and batches, by the names of its fields."""
+    code = {c: i for i, c in enumerate(classes)}
+    x = adata.X.tocsr() if sp.issparse(adata.X) else np.asarray(adata.X, dtype=np.float32)
+    return {
+        "X": x.reshape(len(x), *shape) if len(shape) > 1 else x,
+        "labels": np.array([code.get(str(v), UNKNOWN) for v in adata.obs["label"]], dtype=np.int64),
+        "ids": np.asarray(adata.obs_names, dtype=object),
+        "batch": np.asarray(adata.obs["batch"]) if "batch" in adata.obs else None,
+    }
+
+
+def _held_out(path: Path, record: Mapping[str, Any], data: Dataset) -> HeldOut | None:
+    """Return the cells that were held out, with the recipes of those that were not."""
+    import mudata
+
+    info = record.get("held_out")
+    if info is None:
+        return None
+    with mudata.set_options(pull_on_update=False):
+        mdata = mudata.read_h5mu(path / "held_out.h5mu")
+    classes = tuple(info["classes"])
+    modalities = {
+        n: replace(m, **_cells(mdata[n], classes, record["modalities"][n]["shape"])) for n, m in data.modalities.items()
+    }
+    held = replace(data, modalities=modalities, classes=classes)
+    part = {n: np.asarray(mdata[n].obs["part"], dtype=str) for n in held}
+    return HeldOut(held, _truth(path, held, "_held_out"), part, tuple(info["labels"]), info["fraction"])
 
 
 def _noise(mdata: MuData, names: list[str]) -> dict[str, Array] | None:
@@ -249,11 +279,11 @@ def _matching(record: Mapping[str, Any], data: Dataset, embedding: Embedding, md
     return Matching(*names, shape, tuple(blocks), _provenance(info))
 
 
-def _truth(path: Path, data: Dataset) -> Truth | None:
+def _truth(path: Path, data: Dataset, suffix: str) -> Truth | None:
     from safetensors.numpy import load_file
 
-    if not (path / "truth.csv").exists():
+    table, latents = path / f"truth{suffix}.csv", path / f"latents{suffix}.safetensors"
+    if not table.exists():
         return None
-    truth = read_truth(path / "truth.csv", data)
-    latents = path / "latents.safetensors"
+    truth = read_truth(table, data)
     return Truth(truth.units, load_file(latents)) if latents.exists() else truth

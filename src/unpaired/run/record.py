@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 
 from unpaired._version import __version__
+from unpaired.data.split import HeldOut
 from unpaired.data.types import Dataset
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.embed.propensity import Propensity
+from unpaired.files import sha256
 from unpaired.match.block import Block
 from unpaired.match.matching import Matching
 from unpaired.match.transport.solution import Plan
-from unpaired.run.folder import FORMAT, sha256
+from unpaired.run.folder import FORMAT
 
-__all__ = ["FORMAT_VERSION", "make_record", "plain"]
+__all__ = ["FORMAT_VERSION", "make_record", "plain", "versions"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _LIBRARIES = ("numpy", "scipy", "pandas", "anndata", "mudata", "scikit-learn", "numba", "torch", "lightning")
 
 
@@ -34,6 +36,7 @@ def make_record(
     matching: Matching,
     *,
     propensity: Propensity | None,
+    held_out: HeldOut | None,
     options: Mapping[str, Any],
     inputs: Sequence[Path],
     timings: Mapping[str, float],
@@ -47,13 +50,14 @@ def make_record(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: _version(name) for name in _LIBRARIES},
+        "versions": versions(),
         "options": plain(options),
         "inputs": [{"path": str(p), "sha256": sha256(p)} for p in inputs],
         "seconds": plain(timings),
         "notes": list(data.notes),
         "classes": list(data.classes),
         "modalities": {n: _modality(data, n) for n in data},
+        "held_out": None if held_out is None else _held_out(held_out),
         "embedding": {"space": embedding.space, "dims": list(embedding.dims), **_provenance(embedding.made_by)},
         "classifiers": {} if propensity is None else {n: plain(asdict(q)) for n, q in propensity.validation_.items()},
         "matching": {
@@ -65,6 +69,11 @@ def make_record(
             "blocks": [_block(b) for b in matching.blocks],
         },
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of the libraries that results can depend on; ``None`` for one that is not installed."""
+    return {name: _version(name) for name in _LIBRARIES}
 
 
 def _version(name: str) -> str | None:
@@ -92,6 +101,15 @@ def _modality(data: Dataset, name: str) -> dict[str, Any]:
         if recipe is None
         else {"name": recipe.name, "reason": recipe.reason, "options": dict(recipe.options)},
         "cells_by_label": {c: int(k) for c, k in zip(data.classes, counts, strict=True) if k},
+    }
+
+
+def _held_out(held_out: HeldOut) -> dict[str, Any]:
+    return {
+        "labels": list(held_out.labels),
+        "fraction": held_out.fraction,
+        "classes": list(held_out.data.classes),
+        "cells": held_out.counts,
     }
 
 

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from unpaired.data.split import HeldOut
 from unpaired.data.types import Array, Dataset, Modality, Truth
 from unpaired.embed.embedding import Embedding
 from unpaired.embed.propensity import Propensity
 from unpaired.errors import OptionError
 from unpaired.evaluate.scores import Scores
+from unpaired.files import sha256, write_json
 from unpaired.match.matching import Matching
 from unpaired.match.transport.solution import Plan
-from unpaired.run.folder import RECORD, new_folder, sha256, write_json
+from unpaired.run.folder import RECORD, new_folder
 from unpaired.run.record import make_record
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def write_run(
     truth: Truth | None = None,
     scores: Scores | None = None,
     propensity: Propensity | None = None,
+    held_out: HeldOut | None = None,
     options: Mapping[str, Any] | None = None,
     inputs: Sequence[str | Path] = (),
     timings: Mapping[str, float] | None = None,
@@ -58,6 +61,8 @@ def write_run(
         Scores of the matching.
     propensity
         The fitted classifiers, for their quality.
+    held_out
+        Cells that were kept out of all of this, to judge a translation by.
     options
         What the user asked for, kept as a record.
     inputs
@@ -70,7 +75,8 @@ def write_run(
     Returns
     -------
     The path of the folder: ``run.json``, ``aligned.h5mu``, ``recipes.safetensors``, and where there are any
-    ``scores.json``, ``truth.csv`` and ``latents.safetensors``. See docs/formats.md.
+    ``scores.json``, ``truth.csv`` and ``latents.safetensors``; of cells that were held out ``held_out.h5mu``,
+    ``truth_held_out.csv`` and ``latents_held_out.safetensors``. See docs/formats.md.
 
     Raises
     ------
@@ -89,6 +95,7 @@ def write_run(
             truth=truth,
             scores=scores,
             propensity=propensity,
+            held_out=held_out,
             options=options,
             inputs=inputs,
             timings=timings,
@@ -114,6 +121,7 @@ def fill_run(
     options: Mapping[str, Any] | None,
     inputs: Sequence[str | Path],
     timings: Mapping[str, float] | None,
+    held_out: HeldOut | None = None,
 ) -> None:
     """Write all the files of a run into the folder ``work`` (as :func:`write_run`)."""
     from safetensors.numpy import save_file
@@ -123,6 +131,7 @@ def fill_run(
         embedding,
         matching,
         propensity=propensity,
+        held_out=held_out,
         options=options or {},
         inputs=[Path(p) for p in inputs],
         timings=timings or {},
@@ -134,12 +143,22 @@ def fill_run(
     if scores is not None:
         write_json(work / "scores.json", scores.to_dict())
     if truth is not None:
-        _truth_table(data, truth).to_csv(work / "truth.csv", index=False)
-        if truth.latents is not None:
-            latents = {n: np.ascontiguousarray(z) for n, z in truth.latents.items()}
-            save_file(latents, work / "latents.safetensors")
+        _write_truth(work, data, truth, "")
+    if held_out is not None:
+        _write_held_out(work / "held_out.h5mu", held_out)
+        if held_out.truth is not None:
+            _write_truth(work, held_out.data, held_out.truth, "_held_out")
     files = sorted(p for p in work.iterdir() if p.is_file())
     write_json(work / RECORD, record | {"outputs": {p.name: sha256(p) for p in files}})
+
+
+def _write_truth(work: Path, data: Dataset, truth: Truth, suffix: str) -> None:
+    from safetensors.numpy import save_file
+
+    _truth_table(data, truth).to_csv(work / f"truth{suffix}.csv", index=False)
+    if truth.latents is not None:
+        latents = {n: np.ascontiguousarray(z) for n, z in truth.latents.items()}
+        save_file(latents, work / f"latents{suffix}.safetensors")
 
 
 def _arrays(modality: Modality) -> Mapping[str, Array]:
@@ -167,19 +186,19 @@ def _write_h5mu(path: Path, data: Dataset, embedding: Embedding, matching: Match
         mdata.write_h5mu(path, compression="gzip")
 
 
-def _anndata(data: Dataset, name: str, embedding: Embedding, potential: Array | None) -> AnnData:
-    import anndata
-    import pandas as pd
+def _write_held_out(path: Path, held_out: HeldOut) -> None:
+    import mudata
 
-    modality = data[name]
-    obs = pd.DataFrame({"label": _label_names(data, modality)}, index=modality.ids.astype(str))
-    if modality.batch is not None:
-        obs["batch"] = modality.batch.astype(str)
-    n = len(modality)
-    adata = anndata.AnnData(X=modality.X.reshape(n, -1) if modality.X.ndim > 2 else modality.X, obs=obs)
-    plain_names = modality.feature_names if modality.feature_names is not None else np.arange(adata.n_vars)
-    adata.var_names = [f"{name}:{f}" for f in plain_names]
-    adata.obsm["X_features"] = modality.flat_features
+    cells = {n: _readings(held_out.data, n) for n in held_out.data}
+    for name, adata in cells.items():
+        adata.obs["part"] = held_out.part[name].astype(object)
+    with mudata.set_options(pull_on_update=False):
+        mudata.MuData(cells).write_h5mu(path, compression="gzip")
+
+
+def _anndata(data: Dataset, name: str, embedding: Embedding, potential: Array | None) -> AnnData:
+    adata = _readings(data, name)
+    adata.obsm["X_features"] = data[name].flat_features
     adata.obsm["X_unpaired"] = embedding[name]
     if embedding.space == "logit":
         adata.obsm["unpaired_propensity"] = _softmax(embedding[name])
@@ -187,6 +206,22 @@ def _anndata(data: Dataset, name: str, embedding: Embedding, potential: Array | 
         adata.obs["unpaired_noise"] = embedding.noise[name]
     if potential is not None:
         adata.obs["unpaired_potential"] = potential
+    return adata
+
+
+def _readings(data: Dataset, name: str) -> AnnData:
+    """One modality's readings as they came, with the labels and batches."""
+    import anndata
+    import pandas as pd
+
+    modality = data[name]
+    obs = pd.DataFrame({"label": _label_names(data, modality)}, index=modality.ids.astype(str))
+    if modality.batch is not None:
+        obs["batch"] = modality.batch.astype(str)
+    X = modality.X
+    adata = anndata.AnnData(X=X.reshape(len(X), int(np.prod(X.shape[1:]))) if X.ndim > 2 else X, obs=obs)
+    plain_names = modality.feature_names if modality.feature_names is not None else np.arange(adata.n_vars)
+    adata.var_names = [f"{name}:{f}" for f in plain_names]
     adata.uns["unpaired"] = {"shape": np.array(modality.X.shape[1:])}
     return adata
 
