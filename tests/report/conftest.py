@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,3 +105,106 @@ def many(tmp_path_factory):
     """A run of 45 labels with names that are long and alike."""
     counts = {f"knock-down of GENE{i} (guide 1, day 3)": 4 for i in range(45)}
     return make_run(tmp_path_factory.mktemp("many") / "run", *tiny_data(counts))
+
+
+METRICS = ("l2", "wasserstein", "kl_gaussian", "kl_neighbours", "energy")
+
+
+def sample_pairs(features, level, *, cells=80, seed=0):
+    """Scores by true pairs as a translation saves them; R² of the features falls off evenly around ``level``."""
+    rng = np.random.default_rng(seed)
+    r2 = dict(zip(features, np.linspace(level + 0.3, level - 0.3, len(features)).round(6).tolist(), strict=True))
+    scatter = []
+    for name in [features[i] for i in sorted({0, len(features) // 2, len(features) - 1})]:
+        measured = rng.normal(size=cells)
+        predicted = 0.5 * measured + rng.normal(scale=0.4, size=cells)
+        scatter.append(
+            {"feature": name, "r2": r2[name], "measured": measured.tolist(), "predicted": predicted.tolist()}
+        )
+    return {
+        "pairs": cells,
+        "pairs_total": cells,
+        "r2": level,
+        "mse": 1 - level,
+        "mse_of_mean": 1.0,
+        "pearson": 0.61,
+        "features": len(features),
+        "features_total": len(features),
+        "per_feature": {n: {"r2": v, "pearson": 0.5} for n, v in r2.items()},
+        "left_out": {},
+        "scatter": scatter,
+    }
+
+
+def sample_distributions(labels, *, cells=30, gain=0.5, seed=0):
+    """Distances by label as a translation saves them: predicted cells at about ``gain`` times the baseline's."""
+    rng = np.random.default_rng(seed)
+    per_label = {}
+    for label in labels:
+        base = dict(zip(METRICS, (rng.uniform(0.8, 1.2, 5) * [4, 5, 9, 7, 2]).tolist(), strict=True))
+        own = {k: v * gain * rng.uniform(0.9, 1.1) for k, v in base.items()}
+        size = {"predicted_cells": cells, "measured_cells": cells + 2, "compared": [cells + 2, cells]}
+        per_label[label] = {**size, **own, "baseline": base}
+    means = {k: float(np.mean([s[k] for s in per_label.values()])) for k in METRICS}
+    base = {k: float(np.mean([s["baseline"][k] for s in per_label.values()])) for k in METRICS}
+    return {
+        "per_label": per_label,
+        "by_cells": means,
+        "by_inverse_cells": {k: 1.1 * v for k, v in means.items()},
+        "baseline_by_cells": base,
+        "baseline_by_inverse_cells": {k: 1.1 * v for k, v in base.items()},
+        "coverage": {
+            "labels": len(labels),
+            "labels_total": len(labels),
+            "left_out": {},
+            "metrics": dict.fromkeys(METRICS, len(labels)),
+        },
+    }
+
+
+def sample_translation(scores, *, source="rna", target="image", **changes):
+    """The contents of a ``translation.json``; ``scores``: part -> (pairs or None, distributions or None)."""
+    record = {
+        "format": "unpaired-translation",
+        "format_version": 1,
+        "unpaired": "0.2.0",
+        "created": "2026-02-03T04:05:06+00:00",
+        "versions": {"numpy": "2.3.4", "torch": "2.9.1"},
+        "source": source,
+        "target": target,
+        "space": "features",
+        "options": {"loss": "unbiased", "head": "gaussian", "hidden": 256, "device": "cpu", "seed": 0},
+        "asked": {"loss": "unbiased", "device": "auto"},
+        "notes": [],
+        "matching": {"method": "match_ot", "sha256": None},
+        "training": {"history": [1.0, 0.7, 0.55, 0.5, 0.48, 0.485, 0.49], "seconds": 12.3, "members": 5},
+        "cells": {"train": 120, "test": 80, "label": 40},
+        "outputs": {"model.safetensors": "ab" * 32, "predicted.h5ad": "cd" * 32},
+        "scores": {
+            part: {
+                "source": source,
+                "target": target,
+                "space": "features",
+                "pairs": pairs,
+                "distributions": distributions,
+            }
+            for part, (pairs, distributions) in scores.items()
+        },
+    }
+    return record | changes
+
+
+def put_translation(run, record):
+    """Write a translation's record to its place in a run."""
+    folder = run / "translations" / f"{record['source']}-to-{record['target']}"
+    folder.mkdir(parents=True)
+    (folder / "translation.json").write_text(json.dumps(record, allow_nan=False))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def saved():
+    """Makers of what a translation saves."""
+    return SimpleNamespace(
+        pairs=sample_pairs, distributions=sample_distributions, translation=sample_translation, put=put_translation
+    )

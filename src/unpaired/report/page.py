@@ -12,9 +12,12 @@ import numpy as np
 
 from unpaired.data.types import Array
 from unpaired.errors import DataError, OutputError, Problem
+from unpaired.files import write_text
 from unpaired.report import pictures, words
 from unpaired.report.concerns import find_concerns, mean_partners, plain_notes
-from unpaired.run.folder import write_text
+from unpaired.report.translation import METRICS, read_translations
+from unpaired.report.translation_concerns import find_translation_concerns
+from unpaired.report.translation_pictures import translation_pictures
 from unpaired.run.read import read_record
 
 __all__ = ["write_report"]
@@ -25,6 +28,10 @@ _NAMES: Mapping[str, str] = {
     "match_uniform": "matching every cell with all cells of its label alike",
     "match_random": "matching at random",
     "match_pairs": "known pairs",
+    "read_matching": "an imported matching",
+    "loss_unbiased": "by the unbiased loss (two partners of each cell drawn at every visit)",
+    "loss_mse": "by the squared error to one partner drawn at every visit",
+    "loss_barycentric": "by the squared error to the mean of all partners of each cell",
     "noise": "set by the noise of the common space",
     "given": "as given",
     "sqeuclidean": "squared Euclidean distance",
@@ -113,6 +120,8 @@ def _render(run: Path, record: Mapping[str, Any]) -> str:
     pages.filters |= {n: getattr(words, n) for n in ("count", "duration", "fixed", "number", "percent", "setting")}
     pages.filters |= {"quantity": words.quantity, "words": lambda name: _NAMES.get(name, name)}
     scores = _read_scores(run)
+    translations = read_translations(run)
+    concerns = [*find_concerns(record, scores), *find_translation_concerns(translations)]
     xy, modality, label = _read_plane(run)
     names, classes = list(record["modalities"]), list(record["classes"])
     blocks = record["matching"]["blocks"]
@@ -120,18 +129,21 @@ def _render(run: Path, record: Mapping[str, Any]) -> str:
         r=record,
         m=record["matching"],
         scores=scores,
-        concerns=find_concerns(record, scores),
+        concerns=sorted(concerns, key=lambda c: c.severity != "error"),
         notes=plain_notes(record),
         undecided=mean_partners(blocks),
         kinds=_classifier_kinds(record),
         metrics=[] if scores is None else _metrics(scores),
-        left_out={} if scores is None else _by_reason(scores["coverage"]["left_out"]),
+        left_out={} if scores is None else words.by_reason(scores["coverage"]["left_out"]),
         plots_space=pictures.space_pictures(xy, _codes(modality, names), names, _codes(label, classes), classes),
         plots_classifier={
             n: pictures.classifier_pictures(q, record["embedding"]["dims"], n) for n, q in record["classifiers"].items()
         },
         plot_partners=pictures.partners_picture(blocks),
         plot_foscttm=None if scores is None else pictures.foscttm_picture(scores),
+        translations=translations,
+        figures_translation=[translation_pictures(t) for t in translations],
+        distance_names=METRICS,
         many=_MANY,
     )
 
@@ -176,13 +188,6 @@ def _codes(values: Array, names: Sequence[str]) -> Array:
 def _classifier_kinds(record: Mapping[str, Any]) -> dict[str, str]:
     kinds = record["embedding"]["options"].get("classifier")
     return dict(kinds) if isinstance(kinds, Mapping) else dict.fromkeys(record["classifiers"], kinds or words.DASH)
-
-
-def _by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for label, reason in left_out.items():
-        groups.setdefault(reason, []).append(label)
-    return groups
 
 
 def _metrics(scores: Mapping[str, Any]) -> list[Metric]:

@@ -6,30 +6,23 @@ Ito, which people who do not see all colours can tell apart.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unpaired.data.types import Array
+from unpaired.report.axes import COLOURS, GREY, INK, SIZE, name_ticks, new_axes, outside_legend, room, tidy
 from unpaired.report.words import short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.lines import Line2D
 
 __all__ = ["COLOURS", "confusion", "label_bars", "reliability", "space"]
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette without yellow, which is lost on white."""
-
-_GREY = "#BBBBBB"
-_INK = "#333333"
 _NO_GROUP = ("#777777", "s")
 _MARKERS = ("o", "^", "s")
-_SIZE = 8  # points, of tick labels and legends
 _COLOURED = 12  # groups that can be told apart; of more, the largest but one get a colour
 
 
@@ -45,9 +38,9 @@ def reliability(curve: Mapping[str, Sequence[float]], *, error: float | None = N
     ax
         Where to draw; a new figure by default.
     """
-    ax = _axes(ax, 3.6, 3.6)
+    ax = new_axes(ax, 3.6, 3.6)
     cells = np.asarray(curve["cells"], dtype=float)
-    ax.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, zorder=1)
+    ax.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, zorder=1)
     ax.plot(curve["confidence"], curve["accuracy"], color=COLOURS[0], linewidth=1.2, zorder=2)
     # The area of a dot is its number of cells: a far dot of six cells must not look like one of six hundred.
     area = 8 + 112 * cells / cells.max() if cells.size else cells
@@ -57,8 +50,8 @@ def reliability(curve: Mapping[str, Sequence[float]], *, error: float | None = N
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="probability of the guess", ylabel="guesses that are right")
     ax.set_aspect("equal")
     if error is not None:
-        ax.text(0.03, 0.96, f"calibration error {error:.3f}", transform=ax.transAxes, va="top", fontsize=9, color=_INK)
-    return _tidy(ax)
+        ax.text(0.03, 0.96, f"calibration error {error:.3f}", transform=ax.transAxes, va="top", fontsize=9, color=INK)
+    return tidy(ax)
 
 
 def confusion(matrix: Array | Sequence[Sequence[float]], labels: Sequence[str], ax: Axes | None = None) -> Axes:
@@ -74,10 +67,10 @@ def confusion(matrix: Array | Sequence[Sequence[float]], labels: Sequence[str], 
         Where to draw; a new figure by default.
     """
     values = np.asarray(matrix, dtype=float)
-    ax = _axes(ax, 4.4, 3.9)
+    ax = new_axes(ax, 4.4, 3.9)
     image = ax.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="equal", interpolation="nearest")
-    _name_ticks(ax.yaxis, labels, _room(ax, "y"))
-    _name_ticks(ax.xaxis, labels, _room(ax, "x"))
+    name_ticks(ax.yaxis, labels, room(ax, "y"))
+    name_ticks(ax.xaxis, labels, room(ax, "x"))
     if max(map(len, labels), default=0) > 3:
         ax.tick_params(axis="x", rotation=90)
     if len(labels) <= _COLOURED:
@@ -85,11 +78,11 @@ def confusion(matrix: Array | Sequence[Sequence[float]], labels: Sequence[str], 
     ax.set_xlabel("likeliest label", fontsize=9)
     ax.set_ylabel("true label", fontsize=9)
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.7, ticks=[0, 0.5, 1])
-    bar.ax.tick_params(labelsize=_SIZE, length=0)
+    bar.ax.tick_params(labelsize=SIZE, length=0)
     bar.outline.set_visible(False)
     ax.tick_params(length=0)
     for spine in ax.spines.values():
-        spine.set_color(_GREY)
+        spine.set_color(GREY)
     return ax
 
 
@@ -115,7 +108,7 @@ def space(
     """
     from matplotlib.colors import to_rgba_array
 
-    ax = _axes(ax, 5.6, 3.9)
+    ax = new_axes(ax, 5.6, 3.9)
     styles, handles, entries = _styles(np.asarray(groups), names)
     order = np.random.default_rng(seed).permutation(len(xy))
     colours = to_rgba_array([c for c, _ in styles])
@@ -128,8 +121,8 @@ def space(
         points.set_paths([paths[styles[g][1]] for g in drawn])
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel="first component", ylabel="second component", xticks=[], yticks=[])
-    _outside_legend(ax, handles, entries, title)
-    return _tidy(ax)
+    outside_legend(ax, handles, entries, title)
+    return tidy(ax)
 
 
 def label_bars(
@@ -167,7 +160,7 @@ def label_bars(
         Where to draw; a new figure, as high as the labels need, by default.
     """
     n = len(labels)
-    ax = _axes(ax, 8.4, float(np.clip(1.1 + 0.2 * n, 1.7, 10)))
+    ax = new_axes(ax, 8.4, float(np.clip(1.1 + 0.2 * n, 1.7, 10)))
     at = np.arange(n)
     if log:
         ax.set_xscale("log")
@@ -178,58 +171,24 @@ def label_bars(
         handles.append(ax.scatter(series, at, s=16, color=colour, marker=marker, zorder=4, linewidths=0))
     entries = [name, *(points or {})]
     if line is not None:
-        handles.append(ax.axvline(line, color=_INK, linestyle="--", linewidth=1, zorder=3))
+        handles.append(ax.axvline(line, color=INK, linestyle="--", linewidth=1, zorder=3))
         entries.append(line_name)
-    _name_ticks(ax.yaxis, labels, _room(ax, "y"))
+    name_ticks(ax.yaxis, labels, room(ax, "y"))
     ax.set(xlabel=xlabel, ylim=(n - 0.4, -0.6))
     ax.grid(axis="x", color="#E5E5E5", linewidth=0.6, zorder=0)
     if log:
         _plain_log_ticks(ax)
     if any(entries):
-        _outside_legend(ax, handles, entries, "")
-    return _tidy(ax)
-
-
-def _axes(ax: Axes | None, width: float, height: float) -> Axes:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained").add_subplot() if ax is None else ax
-
-
-def _tidy(ax: Axes) -> Axes:
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(_GREY)
-    ax.tick_params(labelsize=_SIZE, color=_GREY)
-    ax.xaxis.label.set_fontsize(9)
-    ax.yaxis.label.set_fontsize(9)
-    return ax
-
-
-def _room(ax: Axes, side: str) -> float:
-    """Length of an axis in points, less what titles and long names will take of it."""
-    box, figure = ax.get_position(), ax.figure.get_figure(root=True)
-    width, height = figure.get_size_inches() if figure is not None else (0.0, 0.0)
-    return 72 * float(box.width * width * 0.65 if side == "x" else box.height * height * (0.65 if height < 5 else 0.9))
-
-
-def _name_ticks(axis: Axis, names: Sequence[str], room: float) -> None:
-    step = max(1, math.ceil(len(names) * 1.35 * _SIZE / room))
-    at = range(0, len(names), step)
-    shown = short_names(names)
-    axis.set_ticks(at, [_literal(shown[i]) for i in at], fontsize=_SIZE)
-
-
-def _literal(text: str) -> str:
-    """Keep matplotlib from reading a name with dollars as a formula."""
-    return text.replace("$", r"\$")
+        outside_legend(ax, handles, entries, "")
+    return tidy(ax)
 
 
 def _write_fractions(ax: Axes, values: Array) -> None:
-    size = min(_SIZE, 90 / len(values)) if len(values) else _SIZE
+    size = min(SIZE, 90 / len(values)) if len(values) else SIZE
     for (row, column), value in np.ndenumerate(values):
         if value >= 0.005:
             text = f"{value:.2f}".removeprefix("0")
-            ax.text(column, row, text, ha="center", va="center", size=size, color="white" if value > 0.5 else _INK)
+            ax.text(column, row, text, ha="center", va="center", size=size, color="white" if value > 0.5 else INK)
 
 
 def _styles(groups: Array, names: Sequence[str]) -> tuple[list[tuple[str, str]], list[Line2D], list[str]]:
@@ -239,14 +198,14 @@ def _styles(groups: Array, names: Sequence[str]) -> tuple[list[tuple[str, str]],
     sizes = np.bincount(groups[groups >= 0], minlength=len(names))
     crowded = len(names) > _COLOURED
     largest = np.sort(np.argsort(-sizes, kind="stable")[: _COLOURED - 1]) if crowded else np.arange(len(names))
-    styles = [(_GREY, "o")] * (len(names) + 1)
+    styles = [(GREY, "o")] * (len(names) + 1)
     for i, g in enumerate(largest):
         styles[g] = (COLOURS[i % len(COLOURS)], _MARKERS[i // len(COLOURS)])
     styles[-1] = _NO_GROUP
     shown = short_names(names, 24)
     entries = [(shown[g], *styles[g]) for g in largest]
     if crowded:
-        entries.append((f"{len(names) - len(largest)} others", _GREY, "o"))
+        entries.append((f"{len(names) - len(largest)} others", GREY, "o"))
     if (groups < 0).any():
         entries.append(("no label", *_NO_GROUP))
     handles = [Line2D([], [], color=c, marker=m, linestyle="none", markersize=5) for _, c, m in entries]
@@ -258,14 +217,6 @@ def _marker_path(marker: str) -> Any:
 
     style = MarkerStyle(marker)
     return style.get_path().transformed(style.get_transform())
-
-
-def _outside_legend(ax: Axes, handles: Sequence[Any], entries: Sequence[str], title: str) -> None:
-    options: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "frameon": False, "fontsize": _SIZE}
-    legend = ax.legend(handles, ["."] * len(handles), title=_literal(title), title_fontsize=_SIZE, **options)
-    # Set afterwards, because matplotlib hides an entry whose name starts with an underscore.
-    for text, entry in zip(legend.get_texts(), entries, strict=True):
-        text.set_text(_literal(entry))
 
 
 def _plain_log_ticks(ax: Axes) -> None:

@@ -7,7 +7,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["DASH", "count", "duration", "fixed", "number", "percent", "quantity", "setting", "short_names", "unique"]
+__all__ = [
+    "DASH",
+    "by_reason",
+    "count",
+    "duration",
+    "fixed",
+    "number",
+    "percent",
+    "quantity",
+    "setting",
+    "short_names",
+    "unique",
+]
 
 DASH = "–"  # noqa: RUF001 - the en dash is meant
 
@@ -108,3 +120,11 @@ def _shorten(words: list[str], common: set[str], most: int) -> str:
 def unique(items: Iterable[str]) -> list[str]:
     """Return the items without repeats, in their order."""
     return list(dict.fromkeys(items))
+
+
+def by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return name -> reason as reason -> names."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        groups.setdefault(reason, []).append(name)
+    return groups
