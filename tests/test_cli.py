@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,12 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 import unpaired
-from unpaired import cli
+from unpaired import cli, workflow
+from unpaired.errors import OutputError
+from unpaired.workflow.translate import Translator
 
 
 def call(*arguments, monkeypatch, capsys):
@@ -56,7 +60,7 @@ FAST = ("--label", "perturbation", "--folds", "3", "--repeats", "2")
 def test_help_and_version(run_cli):
     code, out, _ = run_cli("--help")
     assert code == 0
-    for verb in ("check", "align", "score", "report", "demo"):
+    for verb in ("check", "align", "translate", "score", "report", "demo"):
         assert verb in out
     assert run_cli("--version") == (0, version("unpaired") + "\n", "")
 
@@ -185,6 +189,10 @@ def test_check_refuses_a_wrong_option(files, run_cli, extra):
         (["--max-seconds", "0"], "max_seconds"),
         (["--unbalanced", "0"], "unbalanced"),
         (["--target", "protein", "--source", "rna"], "protein"),
+        (["--test-fraction", "1"], "test_fraction"),
+        (["--test-fraction", "-0.1"], "test_fraction"),
+        (["--hold-out-label", "drog"], "Did you mean 'drug'"),
+        (["--hold-out-label", "ctrl", "--hold-out-label", "drug", "--hold-out-label", "knock/out"], "no labelled cell"),
     ],
 )
 def test_a_wrong_option_ends_with_two_before_any_work_and_leaves_nothing(
@@ -271,6 +279,279 @@ def test_the_memory_of_the_matching_can_be_capped(files, tmp_path, run_cli):
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["options"]["memory"] == "1.5GB"
     assert record["matching"]["options"]["memory"] == 1_500_000_000
+
+
+HELD = ("--hold-out-label", "knock/out", "--test-fraction", "0.25")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run of 120 cells in three labels: one of them, and a quarter of the others, held out."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["ctrl", "drug", "knock/out"], 40)
+    latent = rng.normal(size=(120, 2)) + np.repeat([0, 2, 4], 40)[:, None]
+    folder = tmp_path_factory.mktemp("made")
+    for name, width in (("rna", 8), ("image", 5)):
+        x = (latent @ rng.normal(size=(2, width)) + 0.1 * rng.normal(size=(120, width))).astype(np.float32)
+        obs = pd.DataFrame({"perturbation": labels}, index=[f"cell{i}" for i in range(120)])
+        var = pd.DataFrame(index=[f"{name[0]}{k}" for k in range(width)])
+        anndata.AnnData(x, obs=obs, var=var).write_h5ad(folder / f"{name}.h5ad")
+    options = workflow.AlignOptions(
+        label="perturbation",
+        pairing="hide",
+        method="snn",
+        folds=2,
+        repeats=1,
+        hold_out_labels=("knock/out",),
+        test_fraction=0.25,
+    )
+    workflow.align([str(folder / f"{n}.h5ad") for n in ("rna", "image")], folder / "run", options)
+    return folder
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    return shutil.copytree(made / "run", tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def trained(made):
+    """The same run with a translation."""
+    folder = shutil.copytree(made / "run", made / "trained")
+    workflow.translate(folder, workflow.TranslateOptions(epochs=3, members=2, device="cpu"))
+    return folder
+
+
+@pytest.fixture
+def translated(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "translated")
+
+
+SHORT = ("--epochs", "3", "--members", "2", "--device", "cpu")
+
+
+def translation(run, name="rna-to-image"):
+    return json.loads((run / "translations" / name / "translation.json").read_text())
+
+
+def no_training(*args, **options):
+    pytest.fail("trained before everything was checked")
+
+
+def hidden(folder):
+    return sorted(p.name for p in folder.rglob(".*"))
+
+
+def test_align_keeps_cells_out_of_everything(files, tmp_path, run_cli):
+    code, _, err = run_cli("align", *files, *FAST, *HELD, "--pairing", "hide", "--out", tmp_path / "run")
+    assert code == 0, err
+    assert "knock/out" in err
+    found = unpaired.read_run(tmp_path / "run")
+    assert found.data.classes == ("ctrl", "drug")
+    assert found.held_out.labels == ("knock/out",)
+    assert {n: len(found.data[n]) for n in found.data} == {"rna": 30, "image": 30}
+    assert found.held_out.counts == {n: {"test": 10, "label": 20} for n in ("rna", "image")}
+    assert found.matching.shape == (30, 30)
+    assert found.record["options"]["hold_out_labels"] == ["knock/out"]
+    assert found.scores["coverage"]["pairs_total"] == 30
+
+
+def test_a_fraction_that_is_no_cell_holds_nothing_out(files, tmp_path, run_cli):
+    code, _, err = run_cli("align", *files, *FAST, "--test-fraction", "0.01", "--out", tmp_path / "run")
+    assert code == 0, err
+    assert unpaired.read_run(tmp_path / "run").held_out is None
+
+
+def test_translate_scores_every_part_and_writes_it_into_the_run(run, run_cli):
+    before = (run / "report.html").read_text()
+    code, out, err = run_cli("translate", run, *SHORT)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].startswith("rna -> image")
+    assert [line.split()[0] for line in lines[1:4]] == ["train", "test", "held-out"]
+    assert lines[-2:] == [f"translation: {run / 'translations' / 'rna-to-image'}", f"report: {run / 'report.html'}"]
+    record = translation(run)
+    assert record["cells"] == {"train": 60, "test": 20, "label": 40}
+    assert {k: s["pairs"]["pairs"] for k, s in record["scores"].items()} == {"train": 60, "test": 20, "label": 40}
+    assert list(record["scores"]["label"]["distributions"]["per_label"]) == ["knock/out"]
+    # What one would say without the label are the cells learned from, not those of the label itself.
+    assert record["scores"]["label"]["distributions"]["baseline_by_cells"]["l2"] > 1
+    assert record["asked"] == {"members": 2, "epochs": 3, "device": "cpu"}
+    assert record["matching"]["method"] == "match_snn"
+    assert f"{record['scores']['test']['pairs']['r2']:.4f}" in lines[2]
+    found = anndata.read_h5ad(run / "translations" / "rna-to-image" / "predicted.h5ad")
+    assert found.obs["part"].value_counts().to_dict() == {"train": 60, "test": 20, "label": 40}
+    assert set(found.obs["label"][found.obs["part"] == "label"]) == {"knock/out"}
+    assert set(found.obs_names) == {f"rna:cell{i}" for i in range(120)}
+    assert (run / "report.html").read_text() != before
+    assert hidden(run) == []
+    unpaired.read_run(run)
+
+
+def test_translate_goes_the_other_way_and_speaks_json(run, run_cli):
+    code, out, err = run_cli("translate", run, "--from", "image", "--json", "--quiet", *SHORT)
+    assert (code, err) == (0, "")
+    said = json.loads(out)
+    assert said["translation"] == str(run / "translations" / "image-to-rna")
+    assert said["scores"] == translation(run, "image-to-rna")["scores"]
+    assert (said["trained"], said["cells"]) == (True, None)
+
+
+def test_translate_of_a_run_without_truth_compares_distributions_alone(files, tmp_path, run_cli):
+    run_cli("align", *files, "--label", "perturbation", "--match", "random", "--out", tmp_path / "run")
+    code, out, err = run_cli("translate", tmp_path / "run", *SHORT)
+    assert code == 0, err
+    record = translation(tmp_path / "run")
+    assert list(record["scores"]) == ["train"]
+    assert record["scores"]["train"]["pairs"] is None
+    assert out.splitlines()[1].split()[:5] == ["train", "60", "-", "-", "3"]
+
+
+def test_a_translation_is_replaced_only_by_force_and_refused_before_any_work(translated, run_cli, monkeypatch):
+    first = translation(translated)
+    with monkeypatch.context() as patch:
+        patch.setattr(Translator, "fit", no_training)
+        code, out, err = run_cli("translate", translated, *SHORT)
+    assert (code, out) == (2, "")
+    assert "--force" in err
+    code, _, err = run_cli("translate", translated, *SHORT, "--seed", "7", "--force")
+    assert code == 0, err
+    assert translation(translated)["options"]["seed"] == 7
+    assert translation(translated)["outputs"] != first["outputs"]
+    assert hidden(translated) == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "code", "named"),
+    [
+        (["--loss", "hope"], 2, "loss"),
+        (["--space", "outer"], 2, "space"),
+        (["--head", "tail"], 2, "head"),
+        (["--members", "0"], 2, "members"),
+        (["--epochs", "0"], 2, "epochs"),
+        (["--network", "net"], 2, "network"),
+        (["--device", "gpu"], 2, "device"),
+        (["--device", "cuda"], 2, "device must be auto or one that this machine has"),
+        (["--seed", "-1"], 2, "seed"),
+        (["--from", "dna"], 2, "from must be a modality of the run (rna, image)"),
+        (["--to", "rna", "--from", "rna"], 2, "must differ"),
+        (["--out", "x.h5ad"], 2, "--cells"),
+        (["--matching", "none.npz"], 3, "none.npz"),
+        (["--cells", "none.h5ad"], 3, "none.h5ad"),
+        (["--cells", "none/predicted.h5ad"], 2, "translation's own"),
+        (["--cells", "none.h5ad", "--out", "none/x.h5ad"], 2, "does not exist"),
+    ],
+)
+def test_what_translate_cannot_do_is_said_before_any_work_and_leaves_nothing(
+    run, run_cli, monkeypatch, extra, code, named
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(Translator, "fit", no_training)
+    before = sorted(run.iterdir())
+    got, out, err = run_cli("translate", run, "--quiet", *extra)
+    assert got == code, err
+    assert named in err
+    assert len(err.strip().splitlines()) == 1
+    assert out == ""
+    assert sorted(run.iterdir()) == before
+
+
+def test_translate_of_what_is_no_run_ends_with_three(tmp_path, run_cli):
+    code, out, err = run_cli("translate", tmp_path)
+    assert (code, out) == (3, "")
+    assert "unpaired align" in err
+
+
+def test_translate_that_fails_leaves_the_run_as_it_was(run, run_cli, monkeypatch):
+    def fail(*args, **options):
+        msg = "no space left"
+        raise OutputError(msg)
+
+    monkeypatch.setattr(Translator, "save", fail)
+    before = {p: p.read_bytes() for p in run.iterdir()}
+    code, _, err = run_cli("translate", run, *SHORT, "--quiet")
+    assert code == 2
+    assert "no space left" in err
+    assert {p: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
+    assert not (run / "translations" / "rna-to-image").exists()
+
+
+def test_an_interrupted_training_leaves_only_what_it_can_be_taken_up_by(run, run_cli, monkeypatch):
+    def interrupted(*args, checkpoint, **options):
+        checkpoint.write_bytes(b"half of a training")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Translator, "fit", interrupted)
+        code, out, _ = run_cli("translate", run, *SHORT, "--quiet")
+    assert code != 0
+    assert out == ""
+    assert [p.name for p in (run / "translations").iterdir()] == [".rna-to-image.checkpoint"]
+    unpaired.read_run(run)
+    code, _, err = run_cli("translate", run, *SHORT)  # what is no checkpoint of this training does not disturb it
+    assert code == 0, err
+    assert hidden(run) == []
+
+
+def test_new_cells_are_predicted_by_the_model_that_is_there(made, translated, tmp_path, run_cli, monkeypatch):
+    written = (translated / "translations" / "rna-to-image" / "translation.json").read_bytes()
+    monkeypatch.setattr(Translator, "fit", no_training)
+    cells = anndata.read_h5ad(made / "rna.h5ad")[::-1, ::-1]  # in another order of cells and features
+    cells.write_h5ad(tmp_path / "new.h5ad")
+    code, out, err = run_cli("translate", translated, "--cells", tmp_path / "new.h5ad")
+    assert code == 0, err
+    file = translated / "translations" / "rna-to-image" / "new.h5ad"
+    assert out == f"{file}\n"
+    new, old = anndata.read_h5ad(file), anndata.read_h5ad(file.with_name("predicted.h5ad"))
+    assert new.obs_names.tolist() == [f"rna:{i}" for i in cells.obs_names]
+    assert new.obs["label"].astype(str).tolist() == cells.obs["perturbation"].astype(str).tolist()
+    assert pytest.approx(old[new.obs_names].X, abs=1e-4) == new.X
+    assert new.layers["spread"] == pytest.approx(old[new.obs_names].layers["spread"], abs=1e-4)
+    assert (file.parent / "translation.json").read_bytes() == written
+    code, _, err = run_cli("translate", translated, "--cells", tmp_path / "new.h5ad")
+    assert code == 2
+    assert "--force" in err
+    out = tmp_path / "here.h5ad"
+    assert run_cli("translate", translated, "--cells", tmp_path / "new.h5ad", "--out", out)[:2] == (0, f"{out}\n")
+    unpaired.read_run(translated)
+
+
+@pytest.mark.parametrize("extra", [("--loss", "mse"), ("--seed", "1"), ("--members", "2"), ("--matching", "x.npz")])
+def test_options_of_the_training_are_refused_where_a_model_serves(made, trained, run_cli, extra):
+    code, out, err = run_cli("translate", trained, "--cells", made / "rna.h5ad", *extra)
+    assert (code, out) == (2, "")
+    assert f"{extra[0].removeprefix('--')} is an option of the training" in err
+
+
+def test_new_cells_are_predicted_after_training_where_there_is_no_model(made, run, run_cli):
+    code, out, err = run_cli("translate", run, *SHORT, "--cells", made / "rna.h5ad")
+    assert code == 0, err
+    file = run / "translations" / "rna-to-image" / "rna.h5ad"
+    assert out.splitlines()[-1] == f"cells: {file}"
+    assert len(anndata.read_h5ad(file)) == 120
+    assert translation(run)["cells"]["train"] == 60
+
+
+def test_new_cells_that_lack_features_are_refused_before_training(made, run, tmp_path, run_cli, monkeypatch):
+    monkeypatch.setattr(Translator, "fit", no_training)
+    anndata.read_h5ad(made / "rna.h5ad")[:, :6].write_h5ad(tmp_path / "new.h5ad")
+    code, out, err = run_cli("translate", run, *SHORT, "--cells", tmp_path / "new.h5ad")
+    assert (code, out) == (3, "")
+    assert "'r6', 'r7'" in err
+    assert not (run / "translations").exists()
+
+
+def test_translate_learns_from_a_matching_made_elsewhere(run, tmp_path, run_cli):
+    found = unpaired.read_run(run)
+    sp.save_npz(tmp_path / "mine.npz", found.matching.to_sparse().T.tocsr())
+    code, _, err = run_cli(
+        "translate", run, *SHORT, "--from", "image", "--to", "rna", "--matching", tmp_path / "mine.npz"
+    )
+    assert code == 0, err
+    record = translation(run, "image-to-rna")
+    assert record["matching"]["method"] == "read_matching"
+    assert len(record["matching"]["sha256"]) == 64
+    assert record["asked"]["matching"] == str(tmp_path / "mine.npz")
 
 
 SLOW = """

@@ -8,6 +8,7 @@ from .data.read import read_h5ad as read_h5ad
 from .data.read import read_h5mu as read_h5mu
 from .data.read import read_npz as read_npz
 from .data.read import read_table as read_table
+from .data.split import hold_out as hold_out
 from .data.types import Dataset as Dataset
 from .data.types import Modality as Modality
 from .data.types import Pairs as Pairs
@@ -18,8 +19,10 @@ from .embed.embedding import features_embedding as features_embedding
 from .embed.propensity import Propensity as Propensity
 from .evaluate.scores import Scores as Scores
 from .evaluate.scores import score as score
+from .evaluate.translation import score_translation as score_translation
 from .match.block import Block as Block
 from .match.block import Status as Status
+from .match.imported import read_matching as read_matching
 from .match.matching import Matching as Matching
 from .match.neighbours import match_snn as match_snn
 from .match.null import match_pairs as match_pairs
@@ -33,3 +36,5 @@ from .report.page import write_report as write_report
 from .run.read import Run as Run
 from .run.read import read_run as read_run
 from .run.write import write_run as write_run
+from .translate.barycentric import Barycentric as Barycentric
+from .translate.translator import Translator as Translator

@@ -1,12 +1,8 @@
-"""The main job from files to a run directory: what the command line runs, and what ``run.json`` records."""
+"""Files to a run directory: read, hold out, embed, match, score, write."""
 
 from __future__ import annotations
 
-import logging
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +11,7 @@ from unpaired import options
 from unpaired.data.examples import digits
 from unpaired.data.load import split_name
 from unpaired.data.read import read
+from unpaired.data.split import HeldOut, hold_out
 from unpaired.data.types import Dataset, Truth
 from unpaired.embed.embedding import Embedding
 from unpaired.embed.propensity import Propensity
@@ -27,12 +24,11 @@ from unpaired.match.transport.front import check_ot_options, find_device, match_
 from unpaired.report.page import write_report
 from unpaired.run.folder import check_target, new_folder
 from unpaired.run.write import as_written, fill_run
+from unpaired.workflow.steps import log, progress, step
 
 __all__ = ["METHODS", "AlignOptions", "AlignResult", "align", "demo"]
 
 METHODS = ("ot", "snn", "uniform", "random")
-
-_log = logging.getLogger("unpaired")
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,9 @@ class AlignOptions:
     ----------
     label, batch, layer, source, target, recipes, missing, pairing, max_cells_per_label
         How the data are read; see :func:`unpaired.read`.
+    hold_out_labels, test_fraction
+        What is kept out of everything that learns, for a translation to be judged by: whole labels, and a fraction of
+        the cells of every other label; see :func:`unpaired.data.split.hold_out`.
     classifier, folds, repeats, calibrate, epochs
         See :class:`unpaired.Propensity`.
     method
@@ -64,6 +63,8 @@ class AlignOptions:
     missing: Literal["median", "error"] = "median"
     pairing: Literal["none", "hide"] = "none"
     max_cells_per_label: int | None = None
+    hold_out_labels: tuple[str, ...] = ()
+    test_fraction: float = 0.0
     classifier: str | Mapping[str, str] = "auto"
     folds: int = 5
     repeats: int = 3
@@ -127,7 +128,7 @@ def align(files: list[str], out: str | Path, chosen: AlignOptions, *, force: boo
     check_target(Path(out), force=force)
     _check(chosen)
     clock: dict[str, float] = {}
-    with _step(clock, "reading"):
+    with step(clock, "reading"):
         data, truth = _read(files, chosen)
     paths = [split_name(f)[1] for f in files]
     return _run(data, truth, out, chosen, clock, inputs=paths, force=force)
@@ -138,7 +139,7 @@ def demo(out: str | Path, chosen: AlignOptions, *, force: bool = False) -> Align
     check_target(Path(out), force=force)
     _check(chosen)
     clock: dict[str, float] = {}
-    with _step(clock, "reading"):
+    with step(clock, "reading"):
         data, truth = digits(pairing="hide", seed=chosen.seed)
     return _run(data, truth, out, chosen, clock, inputs=[], force=force)
 
@@ -147,6 +148,10 @@ def _check(chosen: AlignOptions) -> None:
     """Check every option that can be wrong whatever the data are, before the long work."""
     options.check_choice("method", chosen.method, METHODS)
     options.check_choice("pairing", chosen.pairing, ("none", "hide"))
+    options.check_number("test_fraction", chosen.test_fraction)
+    if not 0 <= chosen.test_fraction < 1:
+        msg = f"test_fraction must be a number from 0 to below 1; got {chosen.test_fraction!r}."
+        raise OptionError(msg)
     _propensity(chosen).check_options()
     check_snn_options(k=chosen.k, metric=chosen.metric)
     if chosen.device == "cuda":
@@ -186,28 +191,30 @@ def _run(
     force: bool,
 ) -> AlignResult:
     source, target = data.direction(chosen.source, chosen.target)
+    data, truth, held_out = _hold_out(data, truth, chosen)
     for name, modality in data.modalities.items():
         recipe = modality.recipe
         shape = " x ".join(str(s) for s in modality.X.shape)
-        _log.info("%s: %s; recipe %s", name, shape, f"{recipe.name} ({recipe.reason})" if recipe else "none")
+        log.info("%s: %s; recipe %s", name, shape, f"{recipe.name} ({recipe.reason})" if recipe else "none")
     for note in data.notes:
-        _log.warning("%s", note)
-    with _step(clock, "classifiers"):
+        log.warning("%s", note)
+    with step(clock, "classifiers"):
         propensity = _propensity(chosen).fit(data)
         space = propensity.transform(data)
-    with _step(clock, "matching"):
+    with step(clock, "matching"):
         matching = _match(data, space, chosen, source, target)
     scores = None
     if truth is not None:
-        with _step(clock, "scoring"):
+        with step(clock, "scoring"):
             data, scores = _score(data, truth, as_written(matching), chosen.seed)
-    with _step(clock, "writing"), new_folder(Path(out), force=force) as work:
+    with step(clock, "writing"), new_folder(Path(out), force=force) as work:
         fill_run(
             work,
             data,
             space,
             matching,
             truth=truth,
+            held_out=held_out,
             scores=scores,
             propensity=propensity,
             options=asdict(chosen),
@@ -218,19 +225,29 @@ def _run(
     return AlignResult(Path(out), matching, scores)
 
 
+def _hold_out(data: Dataset, truth: Truth | None, chosen: AlignOptions) -> tuple[Dataset, Truth | None, HeldOut | None]:
+    """Return what there is to learn from, and what was kept out of it: ``None`` if that is no cell."""
+    if not chosen.hold_out_labels and not chosen.test_fraction:
+        return data, truth, None
+    kept, known, held = hold_out(
+        data, truth, labels=chosen.hold_out_labels, fraction=chosen.test_fraction, seed=chosen.seed
+    )
+    return kept, known, held if any(len(m) for m in held.data.modalities.values()) else None
+
+
 def _score(data: Dataset, truth: Truth, matching: Matching, seed: int) -> tuple[Dataset, Scores | None]:
     """Return the scores, or the data with a warning: a matching that cannot be scored is still a result."""
     try:
         return data, score(matching, truth, data, seed=seed)
     except DataError as error:
         note = f"warning: {error.problems[0].what}"
-        _log.warning("%s", note)
+        log.warning("%s", note)
         return replace(data, notes=(*data.notes, note)), None
 
 
 def _propensity(chosen: AlignOptions) -> Propensity:
     names = ("classifier", "folds", "repeats", "calibrate", "epochs", "device", "jobs", "seed")
-    return Propensity(**{name: getattr(chosen, name) for name in names}, progress=_progress())
+    return Propensity(**{name: getattr(chosen, name) for name in names}, progress=progress())
 
 
 def _match(data: Dataset, space: Embedding, chosen: AlignOptions, source: str, target: str) -> Matching:
@@ -239,7 +256,7 @@ def _match(data: Dataset, space: Embedding, chosen: AlignOptions, source: str, t
         return match_uniform(data, **sides)
     if chosen.method == "random":
         return match_random(data, seed=chosen.seed, **sides)
-    sides |= {"jobs": chosen.jobs, "progress": _progress()}
+    sides |= {"jobs": chosen.jobs, "progress": progress()}
     if chosen.method == "snn":
         return match_snn(data, space, k=chosen.k, metric=chosen.metric, **sides)
     return match_ot(data, space, **_ot_options(chosen), **sides)
@@ -250,16 +267,3 @@ def _ot_options(chosen: AlignOptions) -> dict[str, Any]:
     # The classifiers run on an Apple GPU too; the matching needs float64, which there is none of there.
     device = "cpu" if chosen.device == "mps" else chosen.device
     return {name: getattr(chosen, name) for name in names} | {"device": device}
-
-
-def _progress() -> bool:
-    return sys.stderr.isatty() and _log.isEnabledFor(logging.INFO)
-
-
-@contextmanager
-def _step(clock: dict[str, float], name: str) -> Iterator[None]:
-    _log.info("%s ...", name)
-    start = time.perf_counter()
-    yield
-    clock[name] = round(time.perf_counter() - start, 3)
-    _log.info("%s took %.1f s", name, clock[name])

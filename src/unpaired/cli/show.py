@@ -1,0 +1,128 @@
+"""What the verbs say: talk on stderr, results as a table or as JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from unpaired.errors import LabelError
+
+__all__ = ["score_table", "show_alignment", "show_translation", "talk"]
+
+_PARTS = {"train": "train", "test": "test", "label": "held-out label"}
+_DISTANCES = {"l2": "L2", "wasserstein": "W1", "kl_gaussian": "KL"}
+
+
+def talk(*, quiet: bool) -> None:
+    """Let the package talk on stderr."""
+    logger = logging.getLogger("unpaired")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
+    logger.propagate = False  # a library may have set up the root logger, and would say everything twice
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def show_alignment(result: Any, *, as_json: bool) -> None:
+    """Print what a run found, and where its report is.
+
+    Raises
+    ------
+    LabelError
+        If a label failed.
+    """
+    scores = None if result.scores is None else result.scores.to_dict()
+    page = result.path / "report.html"
+    if as_json:
+        typer.echo(json.dumps({"run": str(result.path), "report": str(page), "scores": scores}, indent=1))
+    else:
+        typer.echo(repr(result.matching))
+        if scores is not None:
+            typer.echo(score_table(scores))
+        typer.echo(f"report: {page}")
+    failed = [b.label for b in result.matching.blocks if b.status.state == "failed"]
+    if failed:
+        msg = f"{len(failed)} labels failed, first {failed[0]!r}; the report says why."
+        raise LabelError(msg)
+
+
+def score_table(scores: dict[str, Any]) -> str:
+    """Return the table of a matching's scores, beside those of the uniform coupling."""
+    uniform, covered = scores["uniform"], scores["coverage"]
+
+    def line(name: str, value: float, base: float) -> str:
+        return f"{name:<28}{value:>10.4f}{base:>10.4f}"
+
+    lines = [f"{scores['source'] + ' -> ' + scores['target']:<28}{'this':>10}{'uniform':>10}"]
+    lines += [line(n, scores[n], uniform[n]) for n in ("trace", "trace_over_uniform")]
+    lines += [
+        line(f"foscttm {side}", scores["foscttm"][side], uniform["foscttm"][side]) for side in ("source", "target")
+    ]
+    if scores["latent_mse"] is not None:
+        lines.append(line("latent_mse", scores["latent_mse"], uniform["latent_mse"]))
+    lines.append(f"{'matching_score':<28}{scores['matching_score']:>10.4f}")
+    lines.append(
+        f"means over {covered['labels']} of {covered['labels_total']} labels, "
+        f"{covered['pairs']} of {covered['pairs_total']} known pairs"
+    )
+    return "\n".join(lines)
+
+
+def show_translation(run: Path, result: Any, *, as_json: bool) -> None:
+    """Print how good a translation is if it is new, and where it, its report and predictions of new cells are."""
+    scores, page = result.record["scores"], run / "report.html"
+    if as_json:
+        said = {"run": str(run), "translation": str(result.path), "report": str(page), "scores": scores}
+        said |= {"trained": result.trained, "cells": None if result.cells is None else str(result.cells)}
+        typer.echo(json.dumps(said, indent=1))
+        return
+    if result.trained:
+        typer.echo(translation_table(result.record))
+        typer.echo(f"translation: {result.path}\nreport: {page}")
+    if result.cells is not None:
+        typer.echo(f"cells: {result.cells}" if result.trained else str(result.cells))
+
+
+def translation_table(record: Mapping[str, Any]) -> str:
+    """Return the table of a translation's scores, a line a part of the cells."""
+    head = [f"{record['source']} -> {record['target']}", "cells", "pairs", "R2", "labels"]
+    rows = [[*head, *(word for title in _DISTANCES.values() for word in (title, "baseline"))]]
+    for part, scores in record["scores"].items():
+        pairs, found = scores["pairs"], scores["distributions"]
+        row = [_PARTS[part], str(record["cells"][part])]
+        row += ["-", "-"] if pairs is None else [_of(pairs, "pairs"), _number(pairs["r2"])]
+        row += ["-"] * (1 + 2 * len(_DISTANCES)) if found is None else _distances(found)
+        rows.append(row)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    lines.append("distances: means by cells; baseline: measured cells of all labels in place of the predicted ones")
+    return "\n".join(lines)
+
+
+def _distances(found: Mapping[str, Any]) -> list[str]:
+    """Return the labels that are compared and the distances; one that fewer labels have is followed by their number."""
+    covered = found["coverage"]
+    row = [_of(covered, "labels")]
+    for name in _DISTANCES:
+        fewer = "" if covered["metrics"][name] == covered["labels"] else f" ({covered['metrics'][name]})"
+        row += [_number(found["by_cells"][name]) + fewer, _number(found["baseline_by_cells"][name])]
+    return row
+
+
+def _of(covered: Mapping[str, Any], what: str) -> str:
+    """Return ``9`` or ``8/9``: how many of how many."""
+    some, total = covered[what], covered[f"{what}_total"]
+    return str(some) if some == total else f"{some}/{total}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
