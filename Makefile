@@ -24,8 +24,8 @@ lint:  ## style, types and the one-way rooms
 # the result; with a CUDA build of it the lock would fill with nvidia packages, so that is checked.
 lock:  ## make the lock files anew (needs uv; see CONTRIBUTING.md)
 	rm -f requirements.lock requirements-test.lock requirements-lint.lock
-	$(COMPILE) pyproject.toml --group build -c torch.txt -o requirements.lock
-	echo 'POT==0.9.6.post1' | $(COMPILE) --group test -c requirements.lock -c torch.txt -c - -o requirements-test.lock
+	echo 'POT==0.9.6.post1' | $(COMPILE) pyproject.toml --group build -c torch.txt -c - -o requirements.lock
+	$(COMPILE) --group test -c requirements.lock -c torch.txt -o requirements-test.lock
 	$(COMPILE) --group lint -c requirements.lock -c requirements-test.lock -c torch.txt -o requirements-lint.lock
 	@! grep -nE '^(nvidia-|torch==|triton|-)' requirements*.lock || \
 	  { echo 'make lock: these lines do not belong in a lock; was a CUDA build of torch resolved?' >&2; exit 1; }

@@ -29,7 +29,8 @@ def show(*, data: Path, cases: list[str] | None, seeds: list[int], members: int,
     chosen = cases or list(CASES)
     tasks = [(case, data, seed, members) for case in chosen for seed in seeds]
     found = dict(zip([(c, s) for c, _, s, _ in tasks], spread(_one, tasks, jobs), strict=True))
-    save("translation_unseen", {"members": members, "seeds": seeds, "scores": {f"{c}, {s}": r for (c, s), r in found.items()}})
+    scores = {f"{case}, {seed}": result for (case, seed), result in found.items()}
+    save("translation_unseen", {"members": members, "seeds": seeds, "scores": scores})
     rows = []
     for case in chosen:
         for part in ("in distribution", "held-out label"):
@@ -61,7 +62,8 @@ def _train_all(case: str, folder: Path, seed: int, members: int) -> dict[str, An
         "held-out label": held.take("label")[0],
     }
     out: dict[str, Any] = {part: {} for part in parts}
-    for how, matching in {"uniform": up.match_uniform(train, **names), "ot": up.match_ot(train, space, **names)}.items():
+    matchings = {"uniform": up.match_uniform(train, **names), "ot": up.match_ot(train, space, **names)}
+    for how, matching in matchings.items():
         model = up.Translator(members=members, device="cpu", seed=seed).fit(train, matching, **names)
         for part, cells in parts.items():
             found = up.score_translation(model.predict(cells[source]), cells, reference=train, seed=seed)

@@ -11,7 +11,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     shows = parser.add_subparsers(dest="show", required=True)
     pairs = shows.add_parser("pairs", help="R2 on held-out true pairs, by what the translator learned from")
-    unseen = shows.add_parser("unseen", help="distances of distributions, for seen labels and for one that was held out")
+    unseen = shows.add_parser("unseen", help="distances of distributions, for seen and for held-out labels")
     for sub in (pairs, unseen):
         sub.add_argument("--data", type=Path, required=True, help="folder of the data sets, one folder each")
         sub.add_argument("--cases", nargs="+", help="all by default")

@@ -20,10 +20,11 @@ def test_the_ten_lines_run(tmp_path, monkeypatch, capsys):
 
 
 def test_the_numbers_shown_are_those_of_the_demo(tmp_path, capsys):
-    from unpaired import cli, workflow
+    from unpaired import workflow
+    from unpaired.cli.show import show_alignment
 
     result = workflow.demo(tmp_path / "demo-run", workflow.AlignOptions(pairing="hide"))
-    cli._show(result, as_json=False)
+    show_alignment(result, as_json=False)
     shown = capsys.readouterr().out.replace(str(tmp_path) + "/", "").splitlines()
     (said,) = re.findall(r"```\n(Matching.*?)\n```", README.read_text(encoding="utf-8"), flags=re.S)
     numbers = re.compile(r"[0-9.]*[0-9]")

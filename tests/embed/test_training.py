@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from unpaired.embed import training
-from unpaired.embed.networks import MLP, ConvNet
 from unpaired.embed.learning import train
+from unpaired.embed.networks import MLP, ConvNet
 from unpaired.embed.training import TrainingSettings, predict, resolve_device
 from unpaired.errors import OptionError, UnpairedError
 

@@ -12,7 +12,7 @@ import unpaired as up
 from unpaired.data.split import hold_out
 from unpaired.embed.embedding import Provenance
 from unpaired.errors import DataError
-from unpaired.run.folder import write_json
+from unpaired.files import write_json
 
 
 def written(out, data, truth=None, **options):

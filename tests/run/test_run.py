@@ -13,8 +13,9 @@ import pytest
 import unpaired as up
 from unpaired.embed.embedding import Provenance
 from unpaired.errors import DataError, OptionError, OutputError
+from unpaired.files import sha256, write_json, write_text
 from unpaired.match.transport.solution import Plan
-from unpaired.run.folder import check_target, new_folder, sha256, write_json, write_text
+from unpaired.run.folder import check_target, new_folder
 from unpaired.run.read import read_record, read_truth
 from unpaired.run.write import as_written
 

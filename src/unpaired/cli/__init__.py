@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unpaired.cli import align, check, run, show, translate
+from unpaired.cli import align, check, run, translate
 from unpaired.errors import UnpairedError
 
 __all__ = ["app", "main"]
@@ -23,8 +23,6 @@ app = typer.Typer(
 
 for _verb in (check.check, align.align, translate.translate, run.score, run.report, align.demo):
     app.command()(_verb)
-
-_show = show.show_alignment
 
 
 @app.callback(invoke_without_command=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -79,16 +80,10 @@ class Checkpoint:
 
     def load(self, net: nn.Module) -> Progress | None:
         """Put the network where the file left it and return the rest; ``None`` if there is no file that fits."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(self._path, framework="pt") as file:
-                info = file.metadata() or {}
-                if info.get("made_of") != self._made_of:
-                    return None
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
-        except (OSError, SafetensorError):
+        found = self._read()
+        if found is None:
             return None
+        tensors, progress = found
         device = next(net.parameters()).device
         parts: dict[str, dict[str, Tensor]] = {"net": {}, "kept": {}, "optimizer": {}}
         for key, value in tensors.items():
@@ -102,8 +97,23 @@ class Checkpoint:
             optimizer.setdefault(name, {})[slot] = value
         self.found = True
         kept = {k: v.to(device) for k, v in parts["kept"].items()}
-        done = json.loads(info["progress"])
+        done = json.loads(progress)
         return Progress(done["epochs"], done["stale"], done["history"], tensors["best"].to(device), kept, optimizer)
+
+    def _read(self) -> tuple[dict[str, Tensor], str] | None:
+        """Return the tensors and the progress as text; ``None`` if they are not there, not whole or not for us."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                info = file.metadata() or {}
+                if info.get("made_of") != self._made_of:
+                    return None
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
+        except (OSError, SafetensorError):
+            return None
+        progress = info.get("progress", "")
+        return (tensors, progress) if info.get("sha256") == _digest(tensors, progress) else None
 
     def save(self, progress: Progress, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write the file, if it is time to."""
@@ -120,7 +130,8 @@ class Checkpoint:
         done = {"epochs": progress.epochs, "stale": progress.stale, "history": progress.history}
         part = self._path.with_name(f"{self._path.name}.part")
         whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        save_file(whole, part, metadata={"made_of": self._made_of, "progress": json.dumps(done)})
+        told = json.dumps(done)
+        save_file(whole, part, metadata={"made_of": self._made_of, "progress": told, "sha256": _digest(whole, told)})
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(self._path)
@@ -130,3 +141,12 @@ class Checkpoint:
         """Take the file away: what it was for is done."""
         self._path.unlink(missing_ok=True)
         self._path.with_name(f"{self._path.name}.part").unlink(missing_ok=True)
+
+
+def _digest(tensors: Mapping[str, Tensor], progress: str) -> str:
+    """Tell a damaged file: weights with one bit turned are weights."""
+    digest = hashlib.sha256(progress.encode())
+    for key in sorted(tensors):
+        value = tensors[key].numpy()
+        digest.update(f"{key} {value.dtype} {value.shape}".encode() + value.tobytes())
+    return digest.hexdigest()

@@ -67,7 +67,8 @@ def check_target(out: Path, *, force: bool, record: str = RECORD) -> None:
         msg = f"{out} holds {str(foreign)!r}, which is not of the {noun}; move it away, or choose another name."
         raise OutputError(msg)
     if not force:
-        msg = f"{out} holds a {noun} already; choose another name, or replace it with --force."
+        other = "choose another name, or " if record == RECORD else ""  # a translation is called after its direction
+        msg = f"{out} holds a {noun} already; {other}replace it with --force."
         raise OutputError(msg)
 
 

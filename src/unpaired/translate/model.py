@@ -45,24 +45,33 @@ class Input:
     center: Array
     scale: float
 
-    def standardised(self, readings: Any) -> Array:
-        """Return ``(n, ...)`` float32 inputs of readings ``(n, *shape)``.
+    def check(self, readings: Any) -> None:
+        """Raise unless readings can be predicted from.
 
         Raises
         ------
         DataError
-            If the readings have another shape, or are missing or infinite.
+            If the readings have another shape, are no numbers, or are missing or infinite.
         """
         found = tuple(int(s) for s in readings.shape[1:])
         if found != self.shape:
             what = f"the readings have the shape {found} a cell; {self.name} was learned with {self.shape}."
             raise DataError([Problem("error", "memory", what, "Give the same features in the same order.")])
+        if readings.dtype.kind not in "biuf":
+            what = f"the readings have the type {readings.dtype}."
+            raise DataError([Problem("error", "memory", what, "Give real numbers.")])
+        filled = self.recipe is not None and "median" in self.recipe.arrays
+        starts = range(0, readings.shape[0], _CHUNK)
+        bad = [start + _bad_rows(readings[start : start + _CHUNK], filled=filled) for start in starts]
+        if sum(map(len, bad)):
+            rows = np.concatenate(bad)
+            what = f"{len(rows)} cells have readings that are missing or infinite, the first in row {rows[0]}."
+            raise DataError([Problem("error", "memory", what, "Remove them.")])
+
+    def standardised(self, readings: Any) -> Array:
+        """Return ``(n, ...)`` float32 inputs of readings ``(n, *shape)``."""
         plain = Modality(self.name, readings, np.zeros(0), np.zeros(0), recipe=self.recipe)
         features = plain.transform(readings)
-        bad = np.flatnonzero(~np.isfinite(features.reshape(len(features), -1)).all(axis=1))
-        if len(bad):
-            what = f"{len(bad)} cells have readings that are missing or infinite, the first in row {bad[0]}."
-            raise DataError([Problem("error", "memory", what, "Remove them.")])
         return np.asarray((features - self.center) / self.scale, dtype=np.float32)
 
 
@@ -116,9 +125,10 @@ class Model:
 
     def predict(self, readings: Any) -> tuple[Array, Array]:
         """Return ``(n, p)`` float32 mean and standard deviation between members, in the target's units, in chunks."""
-        n, p = readings.shape[0], len(self.target.feature_names)
-        mean, spread = np.empty((n, p), dtype=np.float32), np.empty((n, p), dtype=np.float32)
         rows = readings.tocsr() if sp.issparse(readings) else readings
+        self.source.check(rows)
+        n, p = rows.shape[0], len(self.target.feature_names)
+        mean, spread = np.empty((n, p), dtype=np.float32), np.empty((n, p), dtype=np.float32)
         for start in range(0, n, _CHUNK):
             part = slice(start, start + _CHUNK)
             members = self._members(self.source.standardised(rows[part]))
@@ -137,6 +147,17 @@ class Model:
             sizes = None if size is None else torch.full(many.shape[:2], size, device=self.device)
             out = net(many, sizes).cpu().numpy()
         return np.asarray(out * self.target.scale + self.target.center)
+
+
+def _bad_rows(readings: Any, *, filled: bool) -> Array:
+    """Rows with a value that is infinite, or missing where the recipe does not fill it."""
+    values = (
+        readings.data if sp.issparse(readings) else readings.reshape(len(readings), int(np.prod(readings.shape[1:])))
+    )
+    bad = np.isinf(values) if filled else ~np.isfinite(values)
+    if sp.issparse(readings):
+        return np.unique(np.repeat(np.arange(readings.shape[0]), np.diff(readings.indptr))[bad])
+    return np.flatnonzero(bad.any(axis=1))
 
 
 def read_source(modality: Modality) -> tuple[Input, Array]:

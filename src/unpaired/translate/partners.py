@@ -132,7 +132,7 @@ def split_partners(matching: Matching, *, seed: int) -> tuple[Partners, Partners
             f"the matching gives {matched} cells of {matching.source} a partner; a translator learns from two or more."
         )
         raise DataError([Problem("error", "memory", what, "Match more cells.")])
-    learn, valid, open_valid = [], [], []
+    learn, valid, open_learn, open_valid = [], [], [], []
     dealt = 0
     for block in whole:
         order = named_rng(seed, "valid", block.label).permutation(len(block.rows))
@@ -145,8 +145,11 @@ def split_partners(matching: Matching, *, seed: int) -> tuple[Partners, Partners
         inner, outer = _share_columns(block, out)
         learn.append(_massive(block, stay, inner, _LEFT))
         valid.append(_massive(block, out, outer, _LEFT / _VALID))
+        open_learn.append(block.take(stay))
         open_valid.append(block.take(out))
     kept, held, notes = _some(learn), _some(valid), []
+    if not kept:  # where all go to the same few source cells, holding those out leaves nothing
+        kept, held = _some(open_learn), []
     lost = matched - _count_rows(open_valid) - _count_rows(kept)
     if lost:
         notes.append(

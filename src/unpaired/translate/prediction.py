@@ -71,7 +71,8 @@ def target_values(modality: Modality, space: Space) -> Any:
     X = modality.X
     if sp.issparse(X):
         return X
-    X = np.asarray(X).reshape(len(modality), -1)
+    X = np.asarray(X)
+    X = X.reshape(len(modality), int(np.prod(X.shape[1:])))
     if modality.recipe is not None and "median" in modality.recipe.arrays:
         return np.where(np.isnan(X), modality.recipe.arrays["median"], X)
     return X
@@ -83,7 +84,7 @@ def feature_labels(modality: Modality, space: Space) -> Array:
     kind = {"counts": "PC", "peaks": "LSI"}.get(recipe.name, "") if recipe is not None and space == "features" else ""
     if recipe is not None and space == "features" and recipe.name == "scale" and "axes" in recipe.arrays:
         kind = "PC"
-    width = int(np.prod(target_values(modality.take(np.arange(1)), space).shape[1:]))
+    width = int(np.prod(target_values(modality.take(np.arange(min(1, len(modality)))), space).shape[1:]))
     if kind:
         return np.array([f"{kind}{i + 1}" for i in range(width)])
     if modality.feature_names is not None and len(modality.feature_names) == width:

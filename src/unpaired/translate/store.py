@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from unpaired._version import __version__
 from unpaired.data.preprocess import Recipe
 from unpaired.data.types import Array
 from unpaired.errors import DataError, Problem
 from unpaired.files import sha256, write_json
+from unpaired.options import check_choice, check_integer, check_number, check_seed
 from unpaired.translate.model import Input, Model, Output
+from unpaired.translate.prediction import SPACES
 
 if TYPE_CHECKING:
     from unpaired.translate.learning import Network
@@ -30,6 +35,7 @@ NETWORKS = ("default", "published")
 _FORMAT = "unpaired-model"
 _FORMAT_VERSION = 1
 _WEIGHTS, _CONFIG = "model.safetensors", "model.json"
+_LARGEST = 2**27  # readings of a cell that a file may speak of
 
 
 def describe(network: str, shape: tuple[int, ...], n_out: int, *, head: str, members: int) -> dict[str, Any]:
@@ -48,7 +54,7 @@ def describe(network: str, shape: tuple[int, ...], n_out: int, *, head: str, mem
     members
         Number of networks.
     """
-    common = {"shape": [int(s) for s in shape], "n_out": n_out, "head": head, "members": members}
+    common = {"shape": [int(s) for s in shape], "n_out": n_out, "head": head, "members": int(members)}
     if len(shape) > 1:
         return {**common, "body": "conv"}
     if network == "published":
@@ -104,7 +110,7 @@ def save_model(
     """
     from safetensors.numpy import save_file
 
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     source, target = model.source, model.target
     recipe = source.recipe
     tensors = {f"net/{k}": v.detach().cpu().numpy() for k, v in model.net.state_dict().items()}
@@ -148,8 +154,6 @@ def load_model(folder: Path, device: str) -> tuple[Model, dict[str, Any]]:
     DataError
         If a file is missing, damaged or of a newer format.
     """
-    import torch
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     record = _read_record(folder / _CONFIG)
@@ -160,43 +164,97 @@ def load_model(folder: Path, device: str) -> tuple[Model, dict[str, Any]]:
         raise _damaged(weights, "is not the file that belongs to model.json")
     try:
         tensors = load_file(weights)
-        net = make_network(record["layout"], None, seed=0)
-        state = {k.removeprefix("net/"): torch.as_tensor(v) for k, v in tensors.items() if k.startswith("net/")}
-        net.load_state_dict(state)
-        source = _source(record["source"], tensors)
-        told = record["target"]
-        target = Output(
-            name=told["name"],
-            space=told["space"],
-            feature_names=np.array(told["feature_names"], dtype=str),
-            center=tensors["target/center"],
-            scale=tensors["target/scale"],
-            size=told["size"],
+        _check(record, tensors)
+        source, target = _source(record["source"], tensors), _target(record["target"], tensors)
+        model = Model(_network(record["layout"], tensors), record["layout"], source, target, "cpu")
+        blank = np.zeros if len(source.shape) > 1 else sp.csr_matrix
+        model.predict(blank((1, *source.shape), dtype=np.float32))  # so that what is wrong shows now, not at its use
+    except Exception as error:  # whatever a file may hold that is not ours
+        raise _damaged(folder / _CONFIG, f"does not describe a model ({type(error).__name__}: {error})") from None
+    return replace(model, device=device), record
+
+
+def _network(layout: Mapping[str, Any], tensors: Mapping[str, Array]) -> Network:
+    """Make a network of its saved state. No memory is taken for sizes that the state does not have."""
+    import torch
+
+    state = {k.removeprefix("net/"): torch.tensor(v) for k, v in tensors.items() if k.startswith("net/")}
+    with torch.device("meta"):
+        net = make_network(layout, None, seed=0)
+    net.load_state_dict(state, assign=True)
+    return net.eval()
+
+
+def _check(record: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
+    """Raise ValueError (or another error) unless the parts of a record are of the types and sizes that they must be."""
+    layout, source, target, chosen = (record[k] for k in ("layout", "source", "target", "options"))
+    for name, value, allowed in (
+        ("loss", chosen["loss"], LOSSES),
+        ("network", chosen["network"], NETWORKS),
+        ("head", layout["head"], HEADS),
+        ("space", target["space"], SPACES),
+    ):
+        check_choice(name, value, allowed)
+    check_seed(chosen["seed"])
+    check_integer("members", layout["members"], low=1, high=100)
+    check_number("scale", source["scale"], above=0)
+    if chosen["epochs"] is not None:
+        check_integer("epochs", chosen["epochs"], low=1)
+    if layout["head"] == "nb":
+        check_number("size", target["size"], above=0)
+    shape, n_out, inputs = source["shape"], layout["n_out"], tensors["source/center"].shape
+    wrong = [
+        what
+        for what, right in (
+            ("options", set(chosen) == {"loss", "network", "epochs", "seed"}),
+            ("head", (layout["head"] == "nb") <= (target["space"] == "raw")),
+            ("size", (target["size"] is not None) == (layout["head"] == "nb")),
+            ("names", all(isinstance(end["name"], str) for end in (source, target))),
+            ("shape", all(type(s) is int and s > 0 for s in shape) and 0 < math.prod(shape) <= _LARGEST),
+            ("inputs", inputs == ((1,) if len(layout["shape"]) > 1 else tuple(layout["shape"]))),
+            ("outputs", tensors["target/center"].shape == tensors["target/scale"].shape == (n_out,)),
+            ("features", _are_texts(target["feature_names"]) and len(target["feature_names"]) == n_out),
+            ("readings", source["feature_names"] is None or _are_texts(source["feature_names"])),
+            ("history", isinstance(record["history"], list) and all(type(h) is float for h in record["history"])),
+            ("notes", _are_texts(record["notes"])),
         )
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise _damaged(folder / _CONFIG, f"does not describe a model ({error})") from None
-    return Model(net.to(device).eval(), record["layout"], source, target, device), record
+        if not right
+    ]
+    if wrong:
+        msg = f"wrong: {', '.join(wrong)}"
+        raise ValueError(msg)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
 
 
 def _read_record(file: Path) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except (OSError, ValueError, RecursionError) as error:
         why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise _damaged(file, f"cannot be read ({why})") from None
     if not isinstance(record, dict) or record.get("format") != _FORMAT or record.get("class") != "Translator":
         raise _damaged(file, "is not the record of a translator")
-    if record.get("format_version", 0) > _FORMAT_VERSION:
-        what = f"has format version {record['format_version']!r}."
+    version = record.get("format_version")
+    if type(version) is not int or not 0 < version <= _FORMAT_VERSION:
+        what = f"has format version {version!r}."
         raise DataError([Problem("error", str(file), what, f"This version reads up to {_FORMAT_VERSION}.")])
     return record
+
+
+def _refuse(word: str) -> None:
+    msg = f"{word} is no number of JSON"
+    raise ValueError(msg)
 
 
 def _source(info: Mapping[str, Any], tensors: Mapping[str, Array]) -> Input:
     recipe = None
     if info["recipe"] is not None:
         arrays = {k.removeprefix("recipe/"): v for k, v in tensors.items() if k.startswith("recipe/")}
-        recipe = Recipe(arrays=arrays, **info["recipe"])
+        told = info["recipe"]
+        recipe = Recipe(told["name"], str(told["reason"]), dict(told["options"]), arrays)
     names = info["feature_names"]
     return Input(
         name=info["name"],
@@ -205,6 +263,17 @@ def _source(info: Mapping[str, Any], tensors: Mapping[str, Array]) -> Input:
         feature_names=None if names is None else np.array(names, dtype=str),
         center=tensors["source/center"],
         scale=info["scale"],
+    )
+
+
+def _target(info: Mapping[str, Any], tensors: Mapping[str, Array]) -> Output:
+    return Output(
+        name=info["name"],
+        space=info["space"],
+        feature_names=np.array(info["feature_names"], dtype=str),
+        center=tensors["target/center"],
+        scale=tensors["target/scale"],
+        size=info["size"],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,14 +16,13 @@ from unpaired.embed.classifiers import DEVICES
 from unpaired.embed.embedding import Provenance
 from unpaired.errors import NotFittedError, OptionError
 from unpaired.match.matching import Matching
-from unpaired.seeds import named_seed
+from unpaired.seeds import named_rng, named_seed
 from unpaired.translate.model import Model, Output, read_source, read_target
 from unpaired.translate.partners import Partners, split_partners, turned
 from unpaired.translate.prediction import SPACES, Prediction, Space
 from unpaired.translate.store import HEADS, LOSSES, NETWORKS, describe, load_model, make_network, save_model
 
 if TYPE_CHECKING:
-    from unpaired.embed.checkpoint import Checkpoint
     from unpaired.embed.training import TrainingSettings
 
 __all__ = ["Translator"]
@@ -169,7 +169,8 @@ class Translator:
             msg = f"the matching is of {matching.shape} cells; the data have {len(sides[0])} and {len(sides[1])}."
             raise OptionError(msg)
         learn, valid, notes = split_partners(rows, seed=self.seed)
-        self.model_, self.history_, more = self._train(sides, (learn, valid), _digest(sides, rows), checkpoint)
+        digest = "" if checkpoint is None else _digest(sides, rows)
+        self.model_, self.history_, more = self._train(sides, (learn, valid), digest, checkpoint)
         self.notes_ = (*notes, *more)
         return self
 
@@ -186,11 +187,16 @@ class Translator:
         ------
         NotFittedError
             Before ``fit``.
+        OptionError
+            If it is another modality.
         DataError
             If the readings have other features, or are missing or infinite.
         """
         self._check_fitted()
         model = self.model_
+        if isinstance(X, Modality) and X.name != model.source.name:
+            msg = f"the model predicts from {model.source.name!r}, not from {X.name!r}."
+            raise OptionError(msg)
         readings = X.X if isinstance(X, Modality) else X if sp.issparse(X) else np.asarray(X)
         mean, spread = model.predict(readings)
         return Prediction(
@@ -232,7 +238,8 @@ class Translator:
             Before ``fit``.
         """
         self._check_fitted()
-        chosen = {"loss": self.loss, "network": self.network, "epochs": self.epochs, "seed": self.seed}
+        epochs = self.epochs and int(self.epochs)  # numpy's are no JSON
+        chosen = {"loss": self.loss, "network": self.network, "epochs": epochs, "seed": int(self.seed)}
         save_model(Path(folder), self.model_, chosen, self.history_, self.notes_)
 
     @classmethod
@@ -294,11 +301,10 @@ class Translator:
             batch=_BATCH,
             seed=self.seed,
         )
-        settings = self._settings(task.steps)
-        keep: Checkpoint | None = None
+        settings, keep = self._settings(task.steps), None
         if checkpoint is not None:
-            made_of = {"data": digest, "layout": dict(layout), "loss": self.loss, "seed": self.seed}
-            keep = Checkpoint(Path(checkpoint), made_of | {"epochs": settings.epochs, "space": self.space})
+            made_of = {"data": digest, "layout": layout, "loss": self.loss, "space": self.space, "seed": int(self.seed)}
+            keep = Checkpoint(Path(checkpoint), made_of | {"settings": asdict(settings)})
         history = train_ensemble(task, settings, device=device, seed=self.seed, progress=self.progress, checkpoint=keep)
         notes = ("the training was taken up again where it had been interrupted.",) if keep and keep.found else ()
         if keep is not None:
@@ -309,9 +315,9 @@ class Translator:
         from unpaired.embed.training import TrainingSettings
 
         least, most = _EPOCHS
-        epochs = self.epochs or int(np.clip(-(-_STEPS // steps), least, most))
+        epochs = int(self.epochs or np.clip(-(-_STEPS // steps), least, most))
         if self.network == "published":
-            return TrainingSettings(self.epochs or 50, _BATCH, 1e-4, 5e-4, "adam", patience=10**6)
+            return TrainingSettings(int(self.epochs or 50), _BATCH, 1e-4, 5e-4, "adam", patience=10**6)
         return TrainingSettings(epochs, _BATCH, 1e-3, 1e-2, "adamw", patience=max(5, round(_PATIENCE * epochs)))
 
     def _check_fitted(self) -> None:
@@ -331,9 +337,13 @@ def _rates(target: Output, values: Any) -> Array | None:
 def _digest(sides: tuple[Modality, Modality], rows: Matching) -> str:
     """Tell data and matching from any other: a training must not go on with what it did not begin with."""
     digest = hashlib.sha256()
-    for modality in sides:
-        digest.update(np.ascontiguousarray(modality.keys).tobytes())
+    parts = [m.keys for m in sides]
+    for recipe in (m.recipe for m in sides if m.recipe is not None):
+        parts += [np.array(recipe.name), *(recipe.arrays[k] for k in sorted(recipe.arrays))]
     for block in rows.matched:
-        for part in (block.rows, block.cols, block.sums(0), block.sums(1)):
-            digest.update(np.ascontiguousarray(part).tobytes())
+        # Sums alone would not do: of two couplings with the same marginals they are the same.
+        probe = named_rng(0, "probe", block.label).random((len(block.cols), 1))
+        parts += [block.rows, block.cols, block.dot(probe).astype(np.float32)]
+    for part in parts:
+        digest.update(f"{part.dtype} {part.shape}".encode() + np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
