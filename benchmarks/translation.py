@@ -16,7 +16,7 @@ def main() -> None:
         sub.add_argument("--data", type=Path, required=True, help="folder of the data sets, one folder each")
         sub.add_argument("--cases", nargs="+", help="all by default")
         sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-        sub.add_argument("--members", type=int, default=2)
+        sub.add_argument("--members", type=int, default=1)
         sub.add_argument("--jobs", type=int, default=1)
     speed = shows.add_parser("speed", help="cells per second, against a plain PyTorch loop of the same network")
     speed.add_argument("--rounds", type=int, default=5)

@@ -125,6 +125,7 @@ def sample_pairs(features, level, *, cells=80, seed=0):
         "pairs": cells,
         "pairs_total": cells,
         "r2": level,
+        "r2_of_label": level - 0.2,
         "mse": 1 - level,
         "mse_of_mean": 1.0,
         "pearson": 0.61,

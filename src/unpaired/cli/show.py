@@ -91,12 +91,12 @@ def show_translation(run: Path, result: Any, *, as_json: bool) -> None:
 
 def translation_table(record: Mapping[str, Any]) -> str:
     """Return the table of a translation's scores, a line a part of the cells."""
-    head = [f"{record['source']} -> {record['target']}", "cells", "pairs", "R2", "labels"]
+    head = [f"{record['source']} -> {record['target']}", "cells", "pairs", "R2", "of label", "labels"]
     rows = [[*head, *(word for title in _DISTANCES.values() for word in (title, "baseline"))]]
     for part, scores in record["scores"].items():
         pairs, found = scores["pairs"], scores["distributions"]
         row = [_PARTS[part], str(record["cells"][part])]
-        row += ["-", "-"] if pairs is None else [_of(pairs, "pairs"), _number(pairs["r2"])]
+        row += ["-"] * 3 if pairs is None else [_of(pairs, "pairs"), _number(pairs["r2"]), _number(pairs["r2_of_label"])]
         row += ["-"] * (1 + 2 * len(_DISTANCES)) if found is None else _distances(found)
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -104,7 +104,10 @@ def translation_table(record: Mapping[str, Any]) -> str:
         "  ".join([row[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
-    lines.append("distances: means by cells; baseline: measured cells of all labels in place of the predicted ones")
+    lines += [
+        "R2 of label: that of guessing the mean of the label's measured training cells",
+        "distances: means by cells; baseline: measured cells of all labels in place of the predicted ones",
+    ]
     return "\n".join(lines)
 
 

@@ -198,11 +198,11 @@ def _few(predicted: int, measured: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """The measured cells of all labels, from which the baseline is drawn."""
+    """The measured cells from which the baseline is drawn, with their labels."""
 
     values: Any
     rows: Array
-    labels: frozenset[str]
+    labels: Array
 
     @classmethod
     def of(cls, reference: Dataset, prediction: Prediction) -> _Pool:
@@ -211,20 +211,20 @@ class _Pool:
         if values.shape[1] != prediction.mean.shape[1]:
             msg = f"the reference has {values.shape[1]} features of {target.name!r}; got {prediction.mean.shape[1]}."
             raise OptionError(msg)
-        labels = frozenset(reference.classes[c] for c in np.unique(target.labels) if c >= 0)
-        return cls(values, target.order[target.labels[target.order] >= 0], labels)
+        rows = target.order[target.labels[target.order] >= 0]
+        return cls(values, rows, np.array(reference.classes, dtype=object)[target.labels[rows]])
 
     def draw(self, label: str, cells: int, seed: int) -> Any:
-        """Return as many cells as were predicted, as finite samples of other sizes would score otherwise.
+        """Return as many cells of other labels as were predicted, as finite samples of other sizes score otherwise.
 
-        ``None`` if there is no other label: its own cells are not what one knows without it.
+        Of other labels alone: among the label's own might be the very cells that are compared with. ``None`` where
+        there are fewer than two.
         """
-        if not self.labels - {label} or len(self.rows) < 2:
+        others = self.rows[self.labels != label]
+        if len(others) < 2:
             return None
-        picked = named_rng(seed, "translation", "baseline", label).choice(
-            len(self.rows), min(cells, len(self.rows)), replace=False
-        )
-        return _rows(self.values, self.rows[np.sort(picked)])
+        rng = named_rng(seed, "translation", "baseline", label)
+        return _rows(self.values, others[np.sort(rng.choice(len(others), min(cells, len(others)), replace=False))])
 
 
 def _rows(values: Any, rows: Array) -> Any:

@@ -67,6 +67,9 @@ class PairScores:
     r2
         1 - MSE / MSE of the mean, pooled over all features: those of large variance count most. 0 is what the mean of
         the measured cells of these pairs scores, 1 is perfect. ``None`` if those cells are all the same.
+    r2_of_label
+        The same of the plainest guess that knows the label: the mean of the reference's measured cells of the label of
+        the source cell. ``None`` if a cell's label is not among them (it was held out, or is unknown).
     mse, mse_of_mean
         The two means of squared differences, over cells and features; eq. 28 prints their ratio.
     pearson
@@ -84,6 +87,7 @@ class PairScores:
     pairs: int
     pairs_total: int
     r2: float | None
+    r2_of_label: float | None
     mse: float
     mse_of_mean: float
     pearson: float | None
@@ -99,6 +103,7 @@ class PairScores:
             "pairs": self.pairs,
             "pairs_total": self.pairs_total,
             "r2": self.r2,
+            "r2_of_label": self.r2_of_label,
             "mse": self.mse,
             "mse_of_mean": self.mse_of_mean,
             "pearson": self.pearson,
@@ -113,7 +118,14 @@ class PairScores:
 
 
 def score_pairs(
-    measured: Any, partners: Array, predicted: Array, names: Array, *, pairs_total: int, seed: int = 0
+    measured: Any,
+    partners: Array,
+    predicted: Array,
+    names: Array,
+    *,
+    guess: tuple[Array, Array] | None = None,
+    pairs_total: int,
+    seed: int = 0,
 ) -> PairScores | None:
     """Compare predicted readings with those of the true partners, in chunks.
 
@@ -127,6 +139,8 @@ def score_pairs(
         ``(k, p)`` predicted readings.
     names
         ``(p,)`` names of the features.
+    guess
+        ``(labels, p)`` mean readings of labels, and ``(k,)`` which of them each predicted cell has.
     pairs_total
         How many pairs are known.
     seed
@@ -159,6 +173,7 @@ def score_pairs(
         pairs=k,
         pairs_total=pairs_total,
         r2=1 - float(sums["error"].sum()) / of_mean if of_mean > 0 else None,
+        r2_of_label=None if guess is None or of_mean <= 0 else 1 - _error(chunks, *guess) / of_mean,
         mse=float(sums["error"].sum()) / (k * p),
         mse_of_mean=of_mean / (k * p),
         pearson=float(np.nanmean(pearson)) if scored else None,
@@ -195,6 +210,15 @@ def _sums(chunks: Callable[[], Iterator[tuple[Array, Array]]], k: int, p: int) -
     # Readings are float32: what differs by less than their rounding is one value.
     flat = high - low <= _ROUNDING * np.maximum(np.abs(low), np.abs(high))
     return {**out, "flat_y": flat[0], "flat_f": flat[1]}
+
+
+def _error(chunks: Callable[[], Iterator[tuple[Array, Array]]], means: Array, of: Array) -> float:
+    """Return the sum of squared differences between measured readings and a mean for each cell."""
+    total, start = 0.0, 0
+    for y, _ in chunks():
+        total += float(((y - means[of[start : start + len(y)]]) ** 2).sum())
+        start += len(y)
+    return total
 
 
 def _scatter(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unpaired.data.types import Dataset, Truth
+from unpaired.data.types import Array, Dataset, Truth
 from unpaired.errors import DataError, OptionError, Problem
 from unpaired.evaluate.distribution_scores import DistributionScores, score_distributions
 from unpaired.evaluate.prediction_scores import PairScores, score_pairs
@@ -43,7 +43,8 @@ class TranslationScores:
         parts = []
         if self.pairs is not None:
             p = self.pairs
-            parts.append(f"R2 {_shown(p.r2)}, Pearson {_shown(p.pearson)}; {p.pairs} of {p.pairs_total} pairs")
+            r2 = f"R2 {_shown(p.r2)} (of the label {_shown(p.r2_of_label)})"
+            parts.append(f"{r2}, Pearson {_shown(p.pearson)}; {p.pairs} of {p.pairs_total} pairs")
         if self.distributions is not None:
             d = self.distributions
             shown = ", ".join(
@@ -83,8 +84,8 @@ def score_translation(
     truth
         Which rows are one cell; without it only distributions are compared.
     reference
-        Where the baseline draws measured cells of all labels from; ``data`` by default. For labels that were held out,
-        give the training cells: cells of the held-out label itself are not what one knows without its label.
+        Where the baselines come from, measured cells of all labels and the labels' means; ``data`` by default. For
+        cells that were held out give the training cells: the cells to judge by are not what one knows beforehand.
     seed
         Seed of what is drawn: cells to compare of more than 2,000, the baseline's cells, points of scatter plots.
 
@@ -96,6 +97,7 @@ def score_translation(
         If the prediction, the truth and the data do not have the same cells or features.
     """
     check_seed(seed)
+    reference = data if reference is None else reference
     target = data[prediction.target]
     measured = target_values(target, prediction.space)
     _check(prediction, data, measured, truth)
@@ -103,6 +105,7 @@ def score_translation(
     place = np.empty(prediction.cells, dtype=np.int64)
     place[data[prediction.source].order] = np.arange(prediction.cells)
     order = np.argsort(place[prediction.rows], kind="stable")
+    scores = score_distributions(prediction, order, data, reference, seed=seed)
     pairs = None
     if truth is not None:
         partners = truth.partners(prediction.source, prediction.target)
@@ -112,11 +115,26 @@ def score_translation(
             partners[prediction.rows[known]],
             prediction.mean[known],
             feature_labels(target, prediction.space),
+            guess=_label_means(prediction, known, data, reference),
             pairs_total=int((partners >= 0).sum()),
             seed=seed,
         )
-    scores = score_distributions(prediction, order, data, reference or data, seed=seed)
     return TranslationScores(prediction.source, prediction.target, prediction.space, pairs, scores)
+
+
+def _label_means(prediction: Prediction, known: Array, data: Dataset, reference: Dataset) -> tuple[Array, Array] | None:
+    """Return mean readings of labels in the reference, and which of them each cell has; ``None`` if one has none."""
+    codes = {name: code for code, name in enumerate(reference.classes)}
+    in_reference = np.array([*(codes.get(name, -1) for name in data.classes), -1])  # the last: -1, an unknown label
+    found, of = np.unique(in_reference[data[prediction.source].labels[prediction.rows[known]]], return_inverse=True)
+    target = reference[prediction.target]
+    labels = target.labels[target.order]
+    if not len(found) or found[0] < 0 or not np.isin(found, labels).all():
+        return None
+    values = target_values(target, prediction.space)
+    # A label at a time, in float64: readings may be sparse, and float32 loses what many cells add up to.
+    means = [values[target.order[labels == code]].mean(axis=0, dtype=np.float64) for code in found]
+    return np.stack([np.asarray(m).ravel() for m in means]), of
 
 
 def _check(prediction: Prediction, data: Dataset, measured: Any, truth: Truth | None) -> None:

@@ -42,8 +42,8 @@ class DistanceRow:
 
     Attributes
     ----------
-    name, meaning
-        The distance and what it says.
+    key, name, meaning
+        The distance: in the record, in words, and what it says.
     by_cells, baseline_by_cells, by_inverse, baseline_by_inverse
         Averages weighted by the label's measured cells and by their inverse: of the predicted cells, and of the
         baseline.
@@ -53,6 +53,7 @@ class DistanceRow:
         Whether the predicted cells are no nearer than the baseline.
     """
 
+    key: str
     name: str
     meaning: str
     by_cells: float | None
@@ -86,6 +87,13 @@ class Part:
     distributions: Mapping[str, Any] | None
 
     @property
+    def useless(self) -> bool:
+        """Whether, judged by the true pairs, a guess that knows nothing, or only the label, is as good."""
+        if self.pairs is None or self.pairs["r2"] is None:
+            return False
+        return bool(self.pairs["r2"] <= max(0.0, self.pairs["r2_of_label"] or 0.0))
+
+    @property
     def has_baseline(self) -> bool:
         """Whether there was another label to draw a baseline from."""
         d = self.distributions
@@ -100,7 +108,7 @@ class Part:
     @property
     def wasserstein(self) -> DistanceRow | None:
         """The row that stands for all in a sentence."""
-        return next((row for row in self.distances if row.name == METRICS["wasserstein"][0]), None)
+        return next((row for row in self.distances if row.key == "wasserstein"), None)
 
     @property
     def features_left_out(self) -> dict[str, list[str]]:
@@ -215,4 +223,4 @@ def _distance(d: Mapping[str, Any], key: str) -> DistanceRow:
     inverse, inverse_base = d["by_inverse_cells"].get(key), d["baseline_by_inverse_cells"].get(key)
     useless = value is not None and base is not None and value >= base
     labels = d["coverage"]["metrics"].get(key, 0)
-    return DistanceRow(*METRICS[key], value, base, inverse, inverse_base, labels, useless)
+    return DistanceRow(key, *METRICS[key], value, base, inverse, inverse_base, labels, useless)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from unpaired.report.concerns import Concern
-from unpaired.report.translation import Part, Translation
+from unpaired.report.translation import DistanceRow, Part, Translation
 from unpaired.report.words import fixed, number, quantity, unique
 
 __all__ = ["find_translation_concerns"]
@@ -14,6 +14,7 @@ _AVERAGED = (
     "The model finds where the labels lie, and not how their cells spread: a prediction is a mean over what a cell "
     "could be, and means spread less than cells."
 )
+_NO_NEARER = "the predicted cells of a label are no nearer to the measured ones than cells of any label are"
 _LOST = "It does not tell the labels apart; do not use the predicted readings."
 _UNSCORED = "No true pairs are known, and no label has enough cells that are predicted and measured."
 _WHY = "Why the others are left out is said under the scores of the translation."
@@ -32,6 +33,7 @@ def _of_one(t: Translation) -> Iterator[Concern]:
         yield from _from_pairs(t, part)
         yield from _from_distances(t, part)
         yield from _from_coverage(t, part)
+    yield from _from_spreads(t)
 
 
 def _from_notes(t: Translation) -> Iterator[Concern]:
@@ -43,7 +45,15 @@ def _from_notes(t: Translation) -> Iterator[Concern]:
 
 
 def _from_pairs(t: Translation, part: Part) -> Iterator[Concern]:
-    if part.pairs is None or part.pairs["r2"] is None or part.pairs["r2"] > 0:
+    if part.pairs is None or not part.useless:
+        return
+    if part.pairs["r2"] > 0:
+        yield Concern(
+            "warning",
+            f"Translation of {t.name}: {part.place}, R² is {fixed(part.pairs['r2'])}: predicting the mean of the cell’s "
+            f"label is no worse ({fixed(part.pairs['r2_of_label'])}).",
+            "What the model says of single cells within a label is wrong or too sure, and so may the matching be.",
+        )
         return
     # A held-out label's mean is what no model could know, so that this is no verdict on the model as a whole.
     mean = "the mean of these very cells" if part.key == "label" else "their mean"
@@ -57,17 +67,40 @@ def _from_pairs(t: Translation, part: Part) -> Iterator[Concern]:
 
 
 def _from_distances(t: Translation, part: Part) -> Iterator[Concern]:
-    useless = [row for row in part.distances if row.useless]
-    if not useless:
+    useless = _useless(part)
+    if not _misplaced(useless):
         return
-    how = "; ".join(f"{r.name} ({number(r.by_cells)}, baseline {number(r.baseline_by_cells)})" for r in useless)
-    means_lost = any(r.name == part.distances[0].name for r in useless)
     yield Concern(
         "warning",
-        f"Translation of {t.name}: {part.place}, the predicted cells of a label are no nearer to the measured ones "
-        f"than cells of any label are, by {how}.",
-        _LOST if means_lost else _AVERAGED,
+        f"Translation of {t.name}: {part.place}, {_NO_NEARER}, by {_listed(useless)}.",
+        _LOST if any(r.key == "l2" for r in useless) else _AVERAGED,
     )
+
+
+def _from_spreads(t: Translation) -> Iterator[Concern]:
+    """Say once of all parts where only the KL is no better: predictions are means, so that it is seldom one part's."""
+    narrow = [p for p in t.parts if _useless(p) and not _misplaced(_useless(p))]
+    if not narrow:
+        return
+    places = [p.place for p in narrow]
+    where = " and ".join([*([", ".join(places[:-1])] if places[1:] else []), places[-1]])
+    numbers = f"{places[0]}, {_listed(_useless(narrow[0]))}" if places[1:] else _listed(_useless(narrow[0]))
+    yield Concern(
+        "warning", f"Translation of {t.name}: {where}, {_NO_NEARER}, by the KL alone: {numbers}.", _AVERAGED
+    )
+
+
+def _useless(part: Part) -> list[DistanceRow]:
+    return [row for row in part.distances if row.useless]
+
+
+def _misplaced(useless: Sequence[DistanceRow]) -> bool:
+    """Whether more is wrong than the spread, to which the KL is the most sensitive."""
+    return any(not row.key.startswith("kl_") for row in useless)
+
+
+def _listed(rows: Sequence[DistanceRow]) -> str:
+    return "; ".join(f"{r.name} ({number(r.by_cells)}, baseline {number(r.baseline_by_cells)})" for r in rows)
 
 
 def _from_coverage(t: Translation, part: Part) -> Iterator[Concern]:

@@ -126,7 +126,7 @@ class Translation:
         self._x, self._targets, self._sizes = x, targets, sizes
         self._learn, self._valid, self._loss, self._seed = learn, valid, loss, seed
         self._members = len(next(net.parameters()))
-        self._rows = learn.rows
+        self._rows = torch.as_tensor(learn.rows)  # on the CPU, as the targets' rows are asked for
         self.steps = max(1, round(len(self._rows) / batch))
         self._size = max(1, len(self._rows) // self.steps)
         self._draws = {"unbiased": 2, "mse": 1, "barycentric": 0}[loss]
@@ -146,7 +146,7 @@ class Translation:
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss, mean over cells and features, summed over members."""
-        rows = torch.as_tensor(self._rows)[batch.at]
+        rows = self._rows[batch.at.cpu()]
         y, size = self._targets[rows], self._sizes_of(rows)
         head = self.net.head
         if self._whole is not None:

@@ -160,19 +160,19 @@ def _bad_rows(readings: Any, *, filled: bool) -> Array:
     return np.flatnonzero(bad.any(axis=1))
 
 
-def read_source(modality: Modality) -> tuple[Input, Array]:
-    """Return how a source is read, and its ``(n, ...)`` standardised features."""
-    features = modality.features[modality.order]
-    center, scale = standardise(features)
+def read_source(modality: Modality, rows: Array) -> tuple[Input, Array]:
+    """Return how a source is read, standardised by the cells ``rows``, and its ``(n, ...)`` standardised features."""
+    center, scale = standardise(modality.features[rows])
     shape = tuple(int(s) for s in modality.X.shape[1:])
     end = Input(modality.name, modality.recipe, shape, modality.feature_names, center, scale)
     return end, np.asarray((modality.features - center) / scale, dtype=np.float32)
 
 
-def read_target(modality: Modality, *, space: Space, head: str) -> tuple[Output, Any, Array | None]:
+def read_target(modality: Modality, rows: Array, *, space: Space, head: str) -> tuple[Output, Any, Array | None]:
     """Return what is predicted of a target, its ``(n, p)`` values, and the cells' totals for a head of counts.
 
-    Features keep their relative sizes, as principal components have them; raw readings are scaled one by one.
+    It is standardised by the cells ``rows``: features keep their relative sizes, as principal components have them;
+    raw readings are scaled one by one.
 
     Raises
     ------
@@ -182,19 +182,19 @@ def read_target(modality: Modality, *, space: Space, head: str) -> tuple[Output,
     values = target_values(modality, space)
     names = feature_labels(modality, space)
     if head == "nb":
-        _check_counts(modality, values, space)
+        _check_counts(modality, values, rows, space)
         sizes = np.asarray(values.sum(axis=1), dtype=np.float64).ravel()
         zero, one = np.zeros(len(names)), np.ones(len(names))
-        median = float(np.median(sizes[sizes > 0]))
+        median = float(np.median(sizes[rows][sizes[rows] > 0]))
         return Output(modality.name, space, names, zero, one, median), values, sizes
     if space == "features":
-        center, one_scale = standardise(values[modality.order])
+        center, one_scale = standardise(values[rows])
         return Output(modality.name, space, names, center, np.full(len(names), one_scale), None), values, None
-    center, scale = _moments(values[modality.order])
+    center, scale = _moments(values[rows])
     return Output(modality.name, space, names, center, scale, None), values, None
 
 
-def _check_counts(modality: Modality, values: Any, space: Space) -> None:
+def _check_counts(modality: Modality, values: Any, rows: Array, space: Space) -> None:
     if space != "raw":
         msg = "head 'nb' predicts counts: use space='raw' with it."
         raise OptionError(msg)
@@ -202,8 +202,8 @@ def _check_counts(modality: Modality, values: Any, space: Space) -> None:
     if (entries < 0).any() or (entries != np.round(entries)).any():
         msg = f"head 'nb' predicts counts, and {modality.name!r} has readings that are none; use head='gaussian'."
         raise OptionError(msg)
-    if not entries.any():
-        msg = f"head 'nb' predicts counts, and every reading of {modality.name!r} is zero."
+    if not values[rows].sum() > 0:
+        msg = f"head 'nb' predicts counts, and every reading of {modality.name!r} that is learned from is zero."
         raise OptionError(msg)
 
 

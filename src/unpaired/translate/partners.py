@@ -22,6 +22,7 @@ __all__ = ["Partners", "split_partners", "turned"]
 _VALID = 10  # every tenth matched target cell chooses the epoch
 _AHEAD = 8  # epochs drawn for in one pass over a coupling: for one that is made on demand the pass is the price
 _LEFT = 0.5  # a training cell that loses more than this of its mass to the held-out partners is not learned from
+_LOST = 0.05  # of a label's cells may be lost so
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +102,10 @@ def turned(matching: Matching, source: str, target: str) -> Matching:
 def split_partners(matching: Matching, *, seed: int) -> tuple[Partners, Partners, tuple[str, ...]]:
     """Cut a matching into what is learned from and what chooses the epoch.
 
-    Every tenth target cell is held out, and with them the tenth of each label's source cells that holds most of their
-    mass: under true pairs these are just their partners, under a uniform coupling any tenth. So the epoch is chosen on
-    inputs and outputs that nothing was learned from.
+    Every tenth target cell is held out, and with them up to a tenth of each label's source cells, those that hold most
+    of their mass: under true pairs these are just their partners, under a uniform coupling any tenth. So the epoch is
+    chosen on inputs and outputs that nothing was learned from. Where partners are shared so unevenly that this would
+    take them from too many others (shared neighbours have hubs), fewer source cells are held out, or none.
 
     Parameters
     ----------
@@ -128,65 +130,74 @@ def split_partners(matching: Matching, *, seed: int) -> tuple[Partners, Partners
     whole = [b for b in whole if b.matched]
     matched = sum(len(b.rows) for b in whole)
     if matched < 2:
-        what = (
-            f"the matching gives {matched} cells of {matching.source} a partner; a translator learns from two or more."
-        )
+        what = f"the matching gives {matched} cells of {matching.source} a partner; two are the least to learn from."
         raise DataError([Problem("error", "memory", what, "Match more cells.")])
-    learn, valid, open_learn, open_valid = [], [], [], []
-    dealt = 0
+    learn, valid = [], []
+    shared = dealt = held_out = 0
     for block in whole:
         order = named_rng(seed, "valid", block.label).permutation(len(block.rows))
         # The deck goes on from label to label, so that labels of fewer than ten cells give their share too.
         out = np.sort(order[(dealt + np.arange(len(order))) % _VALID == _VALID - 1])
         if matched < _VALID and block is whole[-1]:
             out = order[:1]
-        dealt += len(order)
-        stay = np.setdiff1d(np.arange(len(block.rows)), out)
-        inner, outer = _share_columns(block, out)
-        learn.append(_massive(block, stay, inner, _LEFT))
-        valid.append(_massive(block, out, outer, _LEFT / _VALID))
-        open_learn.append(block.take(stay))
-        open_valid.append(block.take(out))
-    kept, held, notes = _some(learn), _some(valid), []
-    if not kept:  # where all go to the same few source cells, holding those out leaves nothing
-        kept, held = _some(open_learn), []
-    lost = matched - _count_rows(open_valid) - _count_rows(kept)
-    if lost:
+        dealt, held_out = dealt + len(order), held_out + len(out)
+        own, judged, alone = _cut(block, out)
+        learn.append(own)
+        valid.append(judged)
+        shared += 0 if alone else len(out)
+    kept = Partners(tuple(b for b in learn if b.matched and len(b.rows)))
+    held = Partners(tuple(b for b in valid if b.matched and len(b.rows)))
+    notes = [*_unmatched(matching, matched), *_unsure(whole)]
+    if lost := matched - held_out - len(kept.rows):
         notes.append(
             f"{lost:,} of {matched:,} matched cells of {matching.source} were not learned from: "
             "most of their mass is on cells that are held out to choose the epoch."
         )
-    if not held:
-        held = _some(open_valid)
-        notes.append("the epoch was chosen on held-out target cells whose partners were learned from.")
-    return Partners(tuple(kept)), Partners(tuple(held)), tuple(notes)
+    if shared:
+        notes.append(
+            f"{shared:,} of the {held_out:,} cells of {matching.source} that choose the epoch share their partners "
+            "with cells that are learned from."
+        )
+    return kept, held, tuple(notes)
 
 
-def _count_rows(blocks: Sequence[Block]) -> int:
-    """Count the target cells in blocks that have a coupling."""
-    return sum(len(b.rows) for b in blocks if b.matched)
+def _cut(block: Block, out: Array) -> tuple[Block, Block, bool]:
+    """Return the part to learn from, the part to judge by, and whether the second has source cells of its own."""
+    everyone = np.arange(len(block.cols))
+    stay = np.setdiff1d(np.arange(len(block.rows)), out)
+    own, judged = block.take(stay), block.take(out)
+    if not len(stay) or not len(out):
+        return own, judged, True
+    before, mass, total = own.sums(1), judged.sums(1), block.sums(0)
+    order = np.argsort(-judged.sums(0) / np.where(total > 0, total, 1.0), kind="stable")
+    columns = round(len(everyone) / _VALID)
+    while columns:
+        held = np.sort(order[:columns])
+        inner, outer = own.take(cols=np.setdiff1d(everyone, held)), judged.take(cols=held)
+        enough = np.flatnonzero(inner.sums(1) >= _LEFT * before)
+        seen = np.flatnonzero(outer.sums(1) >= _LEFT / _VALID * mass)
+        if len(enough) >= (1 - _LOST) * len(stay) and 2 * len(seen) >= len(out):
+            return inner.take(enough), outer.take(seen), True
+        columns //= 2
+    return own, judged, False
 
 
-def _some(blocks: Sequence[Block]) -> list[Block]:
-    return [b for b in blocks if b.matched and len(b.rows)]
+def _unmatched(matching: Matching, matched: int) -> list[str]:
+    """Say how many target cells have no partner, and which labels have none at all."""
+    total = matching.shape[0]
+    if matched == total:
+        return []
+    without = [b.label for b in matching.blocks if not b.matched]
+    labels = f" (no partner at all: {', '.join(without[:10])}{' and others' if len(without) > 10 else ''})"
+    return [
+        f"{total - matched:,} of {total:,} cells of {matching.source} have no partner and were not learned from"
+        f"{labels if without else ''}."
+    ]
 
 
-def _share_columns(block: Block, out: Array) -> tuple[Array, Array]:
-    """Positions of the source cells to learn from and to hold out: those with most of the held-out cells' mass."""
-    n = len(block.cols)
-    everyone = np.arange(n)
-    if n < 2 or not len(out):
-        return everyone, everyone
-    total = block.sums(0)
-    share = block.take(out).sums(0) / np.where(total > 0, total, 1.0)
-    held = np.argsort(-share, kind="stable")[: max(1, round(n / _VALID))]
-    return np.setdiff1d(everyone, held), np.sort(held)
-
-
-def _massive(block: Block, rows: Array, cols: Array, least: float) -> Block:
-    """Return the part of a block, without the rows that keep less than ``least`` of their mass in it."""
-    if not len(rows):
-        return block.take(rows, cols)
-    part = block.take(rows, cols)
-    before = block.take(rows).sums(1) if len(cols) < len(block.cols) else part.sums(1)
-    return part.take(np.flatnonzero(part.sums(1) >= least * before))
+def _unsure(blocks: Sequence[Block]) -> list[str]:
+    """Say which labels were learned from though their matching did not converge."""
+    names = [b.label for b in blocks if b.status.state == "not_converged"]
+    if not names:
+        return []
+    return [f"learned from labels whose matching did not converge: {', '.join(names)}."]

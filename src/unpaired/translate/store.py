@@ -192,6 +192,7 @@ def _check(record: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
         ("loss", chosen["loss"], LOSSES),
         ("network", chosen["network"], NETWORKS),
         ("head", layout["head"], HEADS),
+        ("body", layout["body"], ("mlp", "conv")),
         ("space", target["space"], SPACES),
     ):
         check_choice(name, value, allowed)

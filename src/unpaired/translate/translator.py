@@ -286,10 +286,12 @@ class Translator:
         from unpaired.translate.learning import Targets, Translation
 
         device = resolve_device(self.device)
-        read, x = read_source(sides[0])
-        told, values, sizes = read_target(sides[1], space=self.space, head=self.head)
+        read, x = read_source(sides[0], parts[0].inputs)
+        told, values, sizes = read_target(sides[1], parts[0].rows, space=self.space, head=self.head)
         layout = describe(self.network, x.shape[1:], len(told.feature_names), head=self.head, members=self.members)
-        net = make_network(layout, _rates(told, values), seed=named_seed(self.seed, "weights")).to(device)
+        net = make_network(layout, _rates(told, values[parts[0].rows]), seed=named_seed(self.seed, "weights")).to(
+            device
+        )
         task = Translation(
             net,
             torch.as_tensor(x, device=device),
