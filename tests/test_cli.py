@@ -378,7 +378,11 @@ def test_translate_scores_every_part_and_writes_it_into_the_run(run, run_cli):
     assert record["scores"]["label"]["distributions"]["baseline_by_cells"]["l2"] > 1
     assert record["asked"] == {"members": 2, "epochs": 3, "device": "cpu"}
     assert record["matching"]["method"] == "match_snn"
-    assert f"{record['scores']['test']['pairs']['r2']:.4f}" in lines[2]
+    pairs = record["scores"]["test"]["pairs"]
+    assert lines[0].split()[3:8] == ["cells", "pairs", "R2", "of", "label"]
+    assert lines[2].split()[1:5] == ["20", "20", f"{pairs['r2']:.4f}", f"{pairs['r2_of_label']:.4f}"]
+    assert record["scores"]["label"]["pairs"]["r2_of_label"] is None
+    assert lines[3].split()[4:6] == [f"{record['scores']['label']['pairs']['r2']:.4f}", "-"]
     found = anndata.read_h5ad(run / "translations" / "rna-to-image" / "predicted.h5ad")
     assert found.obs["part"].value_counts().to_dict() == {"train": 60, "test": 20, "label": 40}
     assert set(found.obs["label"][found.obs["part"] == "label"]) == {"knock/out"}
@@ -404,7 +408,7 @@ def test_translate_of_a_run_without_truth_compares_distributions_alone(files, tm
     record = translation(tmp_path / "run")
     assert list(record["scores"]) == ["train"]
     assert record["scores"]["train"]["pairs"] is None
-    assert out.splitlines()[1].split()[:5] == ["train", "60", "-", "-", "3"]
+    assert out.splitlines()[1].split()[:6] == ["train", "60", "-", "-", "-", "3"]
 
 
 def test_a_translation_is_replaced_only_by_force_and_refused_before_any_work(translated, run_cli, monkeypatch):

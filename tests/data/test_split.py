@@ -260,3 +260,17 @@ def test_a_fraction_that_is_none_is_refused(toy, fraction):
 def test_holding_out_everything_is_refused(toy):
     with pytest.raises(OptionError, match="no labelled cell of 'rna' would be left"):
         hold_out(toy()[0], labels=["a", "b", "c"])
+
+
+def test_where_some_pairs_are_known_a_fraction_of_them_is_held_out_and_not_all(toy):
+    """Twelve of sixty cells of each label are paired: a fifth of the pairs is held out, as of all other cells."""
+    data, truth = toy(60, labels=("a", "b", "c"))
+    units = {name: np.where(u % 60 < 12, u, -1) for name, u in truth.units.items()}
+    paired = replace(data, pairs=Pairs(units))
+    train, _, held = hold_out(paired, fraction=0.2)
+    left = (train.pairs.partners("rna", "image") >= 0).sum()
+    out = (held.truth.partners("rna", "image") >= 0).sum()
+    assert left + out == 36
+    assert 5 <= out <= 9
+    for name in data:
+        assert [(held.data[name].labels == code).sum() for code in range(3)] == [12, 12, 12]

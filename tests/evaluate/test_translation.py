@@ -137,6 +137,7 @@ def test_measured_cells_that_are_all_the_same_have_no_r2(toy):
     data = replace(data, modalities={**data.modalities, "image": flat})
     scores = score_translation(guess(data, truth), data, truth)
     assert scores.pairs.r2 is None
+    assert scores.pairs.r2_of_label is None
     assert scores.pairs.pearson is None
     assert scores.pairs.scatter == ()
     json.dumps(scores.to_dict(), allow_nan=False)
@@ -182,6 +183,125 @@ def test_chunks_of_any_size_give_the_same(toy, monkeypatch, chunk):
     assert close(score_translation(prediction, data, truth).pairs.to_dict(), whole)
 
 
+def parts_of(data, truth, kept):
+    """The cells of which ``kept`` says so, with their truth: cells that are partners stay together."""
+    rows = {n: np.flatnonzero(kept(truth.units[n], data[n].labels)) for n in data}
+    return data.take(rows), up.Truth({n: truth.units[n][rows[n]] for n in data})
+
+
+@pytest.fixture
+def split(toy):
+    """``(test, its truth, training)`` of cells of three labels."""
+    data, truth = toy((9, 14, 20), noise=0.5)
+    test, known = parts_of(data, truth, lambda unit, label: unit % 3 == 0)
+    return test, known, parts_of(data, truth, lambda unit, label: unit % 3 > 0)[0]
+
+
+def test_the_label_scores_what_the_mean_of_its_training_cells_does(split):
+    test, truth, training = split
+    prediction = guess(test, truth)
+    scores = score_translation(prediction, test, truth, reference=training).pairs
+    y, partners = test["image"].features.astype(float), truth.partners("rna", "image")
+    error, total = 0.0, 0.0
+    for row in prediction.rows:
+        of = test.classes[test["rna"].labels[row]]
+        own = [
+            x
+            for x, c in zip(training["image"].features, training["image"].labels, strict=True)
+            if training.classes[c] == of
+        ]
+        error += ((y[partners[row]] - np.mean(own, axis=0, dtype=float)) ** 2).sum()
+        total += ((y[partners[row]] - y[partners[prediction.rows]].mean(axis=0)) ** 2).sum()
+    assert scores.r2_of_label == pytest.approx(1 - error / total)
+    assert 0 < scores.r2_of_label < 1
+    assert scores.to_dict()["r2_of_label"] == scores.r2_of_label
+    # Cells that were not predicted are not guessed either.
+    rows = prediction.rows[::2]
+    y = y[partners[rows]]
+    means = [training["image"].features[training["image"].labels == c].mean(axis=0) for c in range(3)]
+    expected = 1 - ((y - np.array(means)[test["rna"].labels[rows]]) ** 2).sum() / ((y - y.mean(axis=0)) ** 2).sum()
+    some = score_translation(predict(test, prediction.mean[::2], rows), test, truth, reference=training).pairs
+    assert some.r2_of_label == pytest.approx(expected, rel=1e-5)
+
+
+def test_predicting_the_mean_of_the_label_scores_as_the_label_does(split):
+    test, truth, training = split
+    means = np.array([training["image"].features[training["image"].labels == c].mean(axis=0) for c in range(3)])
+    rows = np.flatnonzero(truth.partners("rna", "image") >= 0)
+    scores = score_translation(predict(test, means[test["rna"].labels[rows]], rows), test, truth, reference=training)
+    assert scores.pairs.r2 == pytest.approx(scores.pairs.r2_of_label, abs=1e-6)
+    assert f"R2 {scores.pairs.r2:.3f} (of the label {scores.pairs.r2_of_label:.3f})" in repr(scores)
+
+
+def test_without_a_reference_the_means_are_of_the_cells_themselves(toy):
+    data, truth = toy(10)
+    scores = score_translation(guess(data, truth), data, truth)
+    assert (
+        scores.pairs.r2_of_label == score_translation(guess(data, truth), data, truth, reference=data).pairs.r2_of_label
+    )
+    y, codes = data["image"].features.astype(float), data["image"].labels
+    within = sum(((y[codes == c] - y[codes == c].mean(axis=0)) ** 2).sum() for c in range(3))
+    assert scores.pairs.r2_of_label == pytest.approx(1 - within / ((y - y.mean(axis=0)) ** 2).sum())
+
+
+def test_labels_are_told_by_name(split):
+    """The training cells have fewer labels, in another order; 'b' was held out, and is not in this part."""
+    test, truth, training = split
+    test, truth = parts_of(test, truth, lambda unit, label: label != 1)
+    expected = score_translation(guess(test, truth), test, truth, reference=training).pairs.r2_of_label
+    rows = {n: np.flatnonzero(training[n].labels != 1) for n in training}
+    fewer = training.take(rows)
+    fewer = replace(
+        fewer,
+        classes=("c", "a"),
+        modalities={n: replace(m, labels=np.array([1, -1, 0])[m.labels]) for n, m in fewer.modalities.items()},
+    )
+    found = score_translation(guess(test, truth), test, truth, reference=fewer).pairs
+    assert found.r2_of_label == pytest.approx(expected)
+
+
+def test_a_label_that_was_held_out_has_no_mean(toy):
+    data, truth = toy(8)
+    training = parts_of(data, truth, lambda unit, label: label != 1)[0]  # 'b' stays a name without cells
+    held, known = parts_of(data, truth, lambda unit, label: label == 1)
+    named = replace(
+        training,
+        classes=("a", "c"),
+        modalities={n: replace(m, labels=np.array([0, -1, 1])[m.labels]) for n, m in training.modalities.items()},
+    )
+    for reference in (training, named):
+        for cells, pairs in ((held, known), (data, truth)):
+            scores = score_translation(guess(cells, pairs), cells, pairs, reference=reference)
+            assert scores.pairs.r2_of_label is None
+            assert scores.pairs.r2 is not None
+    assert "(of the label unknown)" in repr(scores)
+    # Cells of the label in the source alone are not cells of it in the target.
+    rows = {"rna": np.arange(24), "image": np.flatnonzero(data["image"].labels != 1)}
+    assert score_translation(guess(data, truth), data, truth, reference=data.take(rows)).pairs.r2_of_label is None
+
+
+def test_a_cell_without_a_label_has_no_mean(toy):
+    data, truth = toy(8, unlabelled=3)
+    assert score_translation(guess(data, truth), data, truth).pairs.r2_of_label is None
+    rows = np.flatnonzero(data["rna"].labels >= 0)
+    found = score_translation(guess(data, truth, rows=rows), data, truth).pairs.r2_of_label
+    labelled, known = parts_of(data, truth, lambda unit, label: label >= 0)
+    assert found == pytest.approx(score_translation(guess(labelled, known), labelled, known).pairs.r2_of_label)
+
+
+def test_means_of_many_large_readings_are_not_rounded_away(toy):
+    """A sum in float32 loses what is small beside it."""
+    data, truth = toy(4000, labels=("a",))
+    X = 1e4 + np.random.default_rng(0).normal(scale=0.1, size=(4000, 6))
+    for matrix in (X.astype(np.float32), sp.csr_matrix(X.astype(np.float32))):
+        large = replace(data, modalities={**data.modalities, "image": replace(data["image"], X=matrix)})
+        prediction = guess(large, truth, space="raw", rows=np.arange(50))
+        y = X.astype(np.float32).astype(float)
+        own = y[truth.partners("rna", "image")[:50]]
+        expected = 1 - ((own - y.mean(axis=0)) ** 2).sum() / ((own - own.mean(axis=0)) ** 2).sum()
+        assert score_translation(prediction, large, truth).pairs.r2_of_label == pytest.approx(expected, abs=1e-6)
+
+
 # --------------------------------------------------------------------------------------------------- distributions
 
 
@@ -216,11 +336,13 @@ def test_averages_are_weighted_by_measured_cells_and_by_their_inverse(toy):
     assert dict(scores.coverage.metrics) == dict.fromkeys(METRICS, 3)
 
 
-def test_good_predictions_are_nearer_than_the_baseline_and_guesses_without_the_label_are_not(toy):
+def test_good_predictions_are_nearer_than_the_baseline_and_cells_of_other_labels_are_not(toy):
     data, truth = toy(40)
     good = score_translation(guess(data, truth, noise=0.1), data).distributions
     image = data["image"].features
-    blind = score_translation(predict(data, image[np.random.default_rng(0).permutation(120)]), data).distributions
+    rng, codes = np.random.default_rng(0), data["image"].labels
+    rows = [rng.choice(np.flatnonzero(codes != c)) for c in data["rna"].labels]
+    blind = score_translation(predict(data, image[rows]), data).distributions
     for name in METRICS:
         assert getattr(good.by_cells, name) < 0.5 * getattr(good.baseline_by_cells, name)
     for name in ("l2", "wasserstein", "energy"):
@@ -237,6 +359,19 @@ def test_the_baseline_has_as_many_cells_as_were_predicted(toy, monkeypatch):
     )
     score_translation(predict(data, np.zeros((21, 6))), data)
     assert seen == [(30, 7)] * 6
+
+
+def test_the_baseline_has_no_cells_of_the_label(toy, monkeypatch):
+    data, _ = toy((10, 3, 2))
+    drawn = []
+    real = distribution_scores.between.l2_of_means
+    monkeypatch.setattr(distribution_scores.between, "l2_of_means", lambda a, b: (drawn.append(b), real(a, b))[1])
+    score_translation(predict(data, np.zeros((15, 6))), data)
+    image = data["image"]
+    label = {x.tobytes(): c for x, c in zip(image.features.astype(float), image.labels, strict=True)}
+    seen = [[label[x.tobytes()] for x in b.astype(float)] for b in drawn if b.any()]
+    assert [len(s) for s in seen] == [5, 3, 2]  # as many as were predicted, where the others are enough
+    assert all(c not in s for c, s in enumerate(seen))
 
 
 def test_a_held_out_label_is_compared_with_the_cells_of_the_training_labels(toy):
@@ -333,6 +468,11 @@ def test_the_order_of_the_rows_changes_nothing(toy, monkeypatch):
     known = up.Truth({n: truth.units[n][rows[n]] for n in data})
     found = score_translation(shuffled, data.take(rows), known).to_dict()
     assert close(found, score_translation(prediction, data, truth).to_dict())
+    assert found["pairs"]["r2_of_label"] > 0.1
+    reference = toy((9, 12, 7), seed=4)[0]
+    other = {n: rng.permutation(len(reference[n])) for n in reference}
+    found = score_translation(shuffled, data.take(rows), known, reference=reference.take(other)).to_dict()
+    assert close(found, score_translation(prediction, data, truth, reference=reference).to_dict())
 
 
 @pytest.mark.parametrize("most", [2000, 4])  # 4: the readings are wider than that, and stay sparse
@@ -346,6 +486,7 @@ def test_sparse_readings_score_as_dense_ones(toy, monkeypatch, most):
     monkeypatch.setattr(distribution_scores, "MOST_CELLS", most)
     found = score_translation(guess(sparse, truth, space="raw"), sparse, truth).to_dict()
     assert found["space"] == "raw"
+    assert found["pairs"]["r2_of_label"] > 0
     assert close(found, score_translation(guess(dense, truth, space="raw"), dense, truth).to_dict())
 
 
@@ -355,7 +496,7 @@ def test_the_layout_of_the_scores(toy):
     out = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
     assert set(out) == {"source", "target", "space", "pairs", "distributions"}
     assert set(out["pairs"]) == {
-        *("pairs", "pairs_total", "r2", "mse", "mse_of_mean", "pearson", "features", "features_total"),
+        *("pairs", "pairs_total", "r2", "r2_of_label", "mse", "mse_of_mean", "pearson", "features", "features_total"),
         *("per_feature", "left_out", "scatter"),
     }
     assert set(out["pairs"]["scatter"][0]) == {"feature", "r2", "measured", "predicted"}
@@ -385,7 +526,7 @@ def test_what_does_not_fit_is_refused(toy):
     with pytest.raises(OptionError, match="truth"):
         score_translation(prediction, data, up.Truth({n: u[:4] for n, u in truth.units.items()}))
     with pytest.raises(OptionError, match="reference has 3 features"):
-        score_translation(prediction, data, reference=toy(5, features=3)[0])
+        score_translation(prediction, data, truth, reference=toy(5, features=3)[0])
     with pytest.raises(OptionError, match="seed"):
         score_translation(prediction, data, seed=-1)
     prediction.mean[3, 1] = np.nan

@@ -65,7 +65,10 @@ def whole(saved):
     return saved.translation(
         {
             "train": (saved.pairs(SIX, 0.51, seed=1), saved.distributions(LABELS, gain=0.4, seed=1)),
-            "label": (saved.pairs(SIX, 0.31, seed=2), saved.distributions(["held $out$"], seed=2)),
+            "label": (
+                saved.pairs(SIX, 0.31, seed=2) | {"r2_of_label": None},
+                saved.distributions(["held $out$"], seed=2),
+            ),
             "test": (saved.pairs(SIX, 0.42), saved.distributions(LABELS)),
         }
     )
@@ -100,9 +103,10 @@ def test_a_run_without_translations_has_no_word_of_them(bare, paged):
 
 def test_the_page_leads_to_the_section_with_its_best_evidence(whole_page):
     answer = whole_page.split('id="answer">')[1].split("</p>")[0]
-    assert "From rna, image was predicted : R² is 0.42 on test cells (0 is knowing nothing, 1 is perfect)." in text_of(
-        answer
-    )
+    assert (
+        "From rna, image was predicted : R² is 0.42 on test cells (0 is knowing nothing, 0.22 is knowing the label, "
+        "1 is perfect)."
+    ) in text_of(answer)
     assert '<a href="#translation-1">' in answer
     titles = re.findall(r"<h2>(.*?)</h2>", whole_page)
     assert titles[-2:] == ["Translation: rna to image", "How it was made"]
@@ -117,17 +121,19 @@ def test_lead_says_what_was_predicted_and_what_each_part_means(whole_page):
     items = [text_of(i) for i in re.findall(r"<li>(.*?)</li>", section(whole_page), flags=re.DOTALL)]
     assert [i.split(" (")[0] for i in items] == ["Test cells", "Cells of held-out labels", "Training cells"]
     assert "80; kept out of everything; the model knows their labels" in items[0]
-    assert "R² is 0.42 over 80 true pairs" in items[0]
+    assert "R² is 0.42 (the label’s mean has 0.22) over 80 true pairs" in items[0]  # noqa: RUF001
+    assert "R² is 0.31 over 80 true pairs" in items[1]
     assert "all cells of these labels were kept out" in items[1]
     assert "the model saw these cells and their matching" in items[2]
     assert "0 for knowing nothing" in lead
-    assert "in labels that were held out, 0 is their own mean" in lead
+    assert "only a model that beats it says anything of single cells within a label. In labels that were" in lead
+    assert "In labels that were held out, 0 is their own mean" in lead
 
 
 def test_wasserstein_stands_beside_its_baseline_in_the_lead(whole, whole_page):
     d = whole["scores"]["test"]["distributions"]
     own, base = (f"{d[k]['wasserstein']:.3g}" for k in ("by_cells", "baseline_by_cells"))
-    assert f"{own} away from the measured ones, cells of any label {base} (1-Wasserstein)" in text_of(
+    assert f"{own} away from the measured ones, cells of other labels {base} (1-Wasserstein)" in text_of(
         section(whole_page)
     )
 
@@ -135,8 +141,27 @@ def test_wasserstein_stands_beside_its_baseline_in_the_lead(whole, whole_page):
 def test_table_of_pairs_shows_what_was_saved(whole, whole_page):
     table = rows_of(part_of(whole_page, "Cell by cell, by the true pairs").split("</table>")[0])[1:]
     assert [row[0] for row in table] == ["Test cells", "Cells of held-out labels", "Training cells", "Knowing nothing"]
-    assert table[0][1:] == ["80 of 80", "0.420", "0.580", "1.00", "0.610", "6 of 6"]
+    assert table[0][1:] == ["80 of 80", "0.420", "0.220", "0.580", "1.00", "0.610", "6 of 6"]
     assert [row[2] for row in table] == ["0.420", "0.310", "0.510", "0"]
+    assert [row[3] for row in table] == ["0.220", DASH, "0.310", ""]
+    assert {len(row) for row in table} == {8}
+    assert "Shaded: no better than knowing nothing" not in whole_page
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_part_that_the_label_alone_does_as_well_is_shaded(paged, changed):
+    changed["scores"]["test"]["pairs"]["r2_of_label"] = 0.42
+    cells = part_of(paged(changed), "Cell by cell, by the true pairs")
+    shaded = re.findall(r'<tr class="off">(.*?)</tr>', cells, flags=re.DOTALL)
+    assert [text_of(row).split(" 80 of")[0] for row in shaded] == ["Test cells"]
+    assert "or than knowing only the label" in text_of(cells)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_where_no_label_was_learned_from_nothing_is_said_of_its_mean(paged, saved):
+    page = paged(saved.translation({"label": (saved.pairs(SIX, 0.3) | {"r2_of_label": None}, None)}))
+    assert "0 is knowing nothing, 1 is perfect" in text_of(page)
+    assert "the label’s mean" not in text_of(section(page).split("<h3>")[0])  # noqa: RUF001
 
 
 def test_table_of_distances_shows_both_averages_beside_the_baseline(whole, whole_page):
@@ -210,7 +235,14 @@ def test_what_is_cut_off_is_said(paged, whole_page, changed):
 
 def test_what_is_not_known_is_a_dash(paged, saved):
     pairs, distances = saved.pairs(["only"], 0.3), saved.distributions(["only"])
-    pairs |= {"r2": None, "pearson": None, "features": 0, "left_out": {"only": "it is flat."}, "scatter": []}
+    pairs |= {
+        "r2": None,
+        "r2_of_label": None,
+        "pearson": None,
+        "features": 0,
+        "left_out": {"only": "it is flat."},
+        "scatter": [],
+    }
     pairs["per_feature"]["only"] = {"r2": None, "pearson": None}
     none = dict.fromkeys(METRICS)
     distances["per_label"]["only"] |= none | {"baseline": none, "not_computed": {"energy": "it is too few."}}
@@ -221,7 +253,7 @@ def test_what_is_not_known_is_a_dash(paged, saved):
     said = text_of(section(page))
     assert not re.search(r"\b(nan|None|inf|Undefined)\b", said, flags=re.IGNORECASE)
     assert "R² cannot be said" in said
-    assert f"80 of 80 {DASH} 0.700 1.00 {DASH} 0 of 1" in said
+    assert f"80 of 80 {DASH} {DASH} 0.700 1.00 {DASH} 0 of 1" in said
     assert "Left out on test cells: only – it is flat." in said  # noqa: RUF001
     assert "No Energy distance: only – it is too few." in said  # noqa: RUF001
     assert "there is no other label to draw a baseline from" in said
@@ -314,8 +346,10 @@ def test_the_page_reads_what_the_scores_write(paged, saved, toy):
     }
     said = text_of(section(paged(record)))
     r2 = record["scores"]["test"]["pairs"]["r2"]
-    assert f"R² is {r2:.2f} over {len(rows)} true pairs" in said
-    assert f"{len(rows)} of {len(rows)} {r2:.3f}" in said
+    label = record["scores"]["test"]["pairs"]["r2_of_label"]
+    assert 0 < label < r2
+    assert f"R² is {r2:.2f} (the label’s mean has {label:.2f}) over {len(rows)} true pairs" in said  # noqa: RUF001
+    assert f"{len(rows)} of {len(rows)} {r2:.3f} {label:.3f}" in said
     wasserstein = record["scores"]["test"]["distributions"]["by_cells"]["wasserstein"]
     assert f"{wasserstein:#.3g} away from the measured ones" in said
 
@@ -326,17 +360,20 @@ def test_checkpoints_and_stray_files_are_not_translations(bare, saved, whole, tm
     saved.put(run, whole)
     (run / "translations" / ".rna-to-image.checkpoint").mkdir()
     (run / "translations" / "notes.txt").write_text("mine")
+    (run / "translations" / "mine").mkdir()
     assert [t.name for t in read_translations(run)] == ["rna to image"]
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "there is no such file"),
         ("{", "cannot be read"),
         ("[]", "not the record of a translation"),
         ('{"format": "unpaired-run"}', "not the record of a translation"),
         ('{"format": "unpaired-translation", "format_version": 99}', "Use a newer version"),
+        ('{"format": "unpaired-translation", "format_version": "1"}', "Use a newer version"),
+        ('{"format": "unpaired-translation", "format_version": 1, "scores": null}', "lacks .*scores"),
+        ("[" * 100_000, "cannot be read"),
     ],
 )
 def test_a_broken_record_is_an_error(bare, tmp_path, content, said):
@@ -344,8 +381,7 @@ def test_a_broken_record_is_an_error(bare, tmp_path, content, said):
     shutil.copytree(bare, run)
     folder = run / "translations" / "rna-to-image"
     folder.mkdir(parents=True)
-    if content is not None:
-        (folder / "translation.json").write_text(content)
+    (folder / "translation.json").write_text(content)
     with pytest.raises(DataError, match=said) as error:
         write_report(run)
     assert str(folder / "translation.json") in str(error.value)

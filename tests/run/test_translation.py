@@ -201,7 +201,7 @@ def test_a_run_is_replaced_with_its_translations_checkpoints_and_predictions_of_
     ("change", "message"),
     [
         ({"format": "unpaired-run"}, "is not the record of a translation"),
-        ({"format_version": 2}, "This version reads up to 1"),
+        ({"format_version": 2}, "version 2; this version of unpaired reads up to 1"),
         (None, "was changed"),
         ("missing", r"model\.json: is missing"),
         ("gone", "there is no such file"),

@@ -32,7 +32,7 @@ def make_weights(kind, n, m, rng):
         return Product(rng.random(n) + 0.1, rng.random(m) + 0.1)
     if kind == "plan":
         x, y = rng.normal(size=(n, 2)), rng.normal(size=(m, 2))
-        return Plan(x, y, 0.3 * rng.normal(size=n), 0.3 * rng.normal(size=m), 0.7, "sqeuclidean")
+        return Plan(x, y, 0.3 * rng.normal(size=n), 0.3 * rng.normal(size=m), 2.0, "sqeuclidean")
     dense = rng.random((n, m)) + 0.05
     if kind == "dense":
         return dense
@@ -113,6 +113,16 @@ def reorder():
 def full():
     """The dense coupling of a matching; see :func:`dense_of`."""
     return dense_of
+
+
+@pytest.fixture
+def made_dense(monkeypatch):
+    """The shapes of all sparse matrices that were made dense since the test began."""
+    shapes = []
+    for kind in (sp.csr_matrix, sp.csc_matrix):
+        own = kind.toarray
+        monkeypatch.setattr(kind, "toarray", lambda s, *a, f=own, **k: shapes.append(s.shape) or f(s, *a, **k))
+    return shapes
 
 
 @pytest.fixture(params=KINDS)

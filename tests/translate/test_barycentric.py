@@ -88,8 +88,8 @@ def test_sparse_readings_give_the_same_and_are_made_dense_by_columns(data, match
     counts = np.random.default_rng(0).poisson(0.5, size=(len(data["image"]), 30)).astype(np.float32)
     matching = matched(data, kind)
     dense = Barycentric(space="raw").fit(with_X(data, "image", counts), matching).predict()
-    sizes, toarray = [], sp.csr_matrix.toarray
-    monkeypatch.setattr(sp.csr_matrix, "toarray", lambda self, *a, **k: sizes.append(self.shape) or toarray(self))
+    sizes, toarray = [], sp.csc_matrix.toarray
+    monkeypatch.setattr(sp.csc_matrix, "toarray", lambda self, *a, **k: sizes.append(self.shape) or toarray(self))
     sparse = Barycentric(space="raw").fit(with_X(data, "image", sp.csr_matrix(counts)), matching).predict()
     np.testing.assert_array_equal(sparse.mean, dense.mean)
     np.testing.assert_array_equal(sparse.spread, dense.spread)

@@ -264,6 +264,8 @@ def test_any_other_value_in_the_record_is_refused_or_harmless(tmp_path):
     for path in list(paths(record))[1:]:
         for value in WRONG:
             file.write_text(json.dumps(edited(record, path, value)))
+            if json.loads(file.read_text()) == record:
+                continue
             error = tried(tmp_path, X)
             assert error is None or str(tmp_path) in str(error)
             harmless |= {path} if error is None else set()

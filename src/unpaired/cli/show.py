@@ -96,7 +96,8 @@ def translation_table(record: Mapping[str, Any]) -> str:
     for part, scores in record["scores"].items():
         pairs, found = scores["pairs"], scores["distributions"]
         row = [_PARTS[part], str(record["cells"][part])]
-        row += ["-"] * 3 if pairs is None else [_of(pairs, "pairs"), _number(pairs["r2"]), _number(pairs["r2_of_label"])]
+        r2 = ["-"] * 2 if pairs is None else [_number(pairs[k]) for k in ("r2", "r2_of_label")]
+        row += ["-" if pairs is None else _of(pairs, "pairs"), *r2]
         row += ["-"] * (1 + 2 * len(_DISTANCES)) if found is None else _distances(found)
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -106,7 +107,7 @@ def translation_table(record: Mapping[str, Any]) -> str:
     ]
     lines += [
         "R2 of label: that of guessing the mean of the label's measured training cells",
-        "distances: means by cells; baseline: measured cells of all labels in place of the predicted ones",
+        "distances: means by cells; baseline: measured cells of other labels in place of the predicted ones",
     ]
     return "\n".join(lines)
 

@@ -203,12 +203,17 @@ def _drawn(data: Dataset, cells: list[_Rows], fraction: float, seed: int) -> lis
     labels = {n: m.labels.tolist() for n, m in data.modalities.items()}
     size = Counter((n, labels[n][row]) for cell in cells for n, row in cell)
     room = {key: min(int(fraction * k + 0.5), k - 1) for key, k in size.items() if key[1] != UNKNOWN}
+    kinds = Counter(tuple((n, labels[n][row]) for n, row in cell) for cell in cells)
+    share = {kind: int(fraction * k + 0.5) for kind, k in kinds.items()}
     drawn = []
-    # Cells of several modalities first: where single ones had filled one side, none of these could be held out.
+    # Cells of several modalities first: where single ones had filled one side, none of these could be held out. But no
+    # more than their share: else a few known pairs would all be held out, and none be left to learn from.
     for cell in sorted(_shuffled(data, cells, seed), key=lambda cell: -len(cell)):
-        keys = [(n, labels[n][row]) for n, row in cell if labels[n][row] != UNKNOWN]
-        if keys and all(room[key] > 0 for key in keys):
+        kind = tuple((n, labels[n][row]) for n, row in cell)
+        keys = [key for key in kind if key[1] != UNKNOWN]
+        if keys and all(room[key] > 0 for key in keys) and (len(kind) == 1 or share[kind] > 0):
             drawn.append(cell)
+            share[kind] -= 1
             for key in keys:
                 room[key] -= 1
     return drawn

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Checkpoint", "Progress"]
+__all__ = ["Checkpoint", "Progress", "remove_checkpoint"]
 
 
 @dataclass
@@ -115,9 +115,9 @@ class Checkpoint:
         progress = info.get("progress", "")
         return (tensors, progress) if info.get("sha256") == _digest(tensors, progress) else None
 
-    def save(self, progress: Progress, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write the file, if it is time to."""
-        if time.monotonic() - self._last < self._every:
+    def save(self, progress: Progress, net: nn.Module, optimizer: torch.optim.Optimizer, *, last: bool) -> None:
+        """Write the file, if it is time to, or this was the last epoch."""
+        if not last and time.monotonic() - self._last < self._every:
             return
         from safetensors.torch import save_file
 
@@ -128,7 +128,7 @@ class Checkpoint:
             tensors |= {f"optimizer/{name}/{slot}": torch.as_tensor(v) for slot, v in state.items()}
         tensors["best"] = progress.best
         done = {"epochs": progress.epochs, "stale": progress.stale, "history": progress.history}
-        part = self._path.with_name(f"{self._path.name}.part")
+        part = _part(self._path)
         whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         told = json.dumps(done)
         save_file(whole, part, metadata={"made_of": self._made_of, "progress": told, "sha256": _digest(whole, told)})
@@ -137,10 +137,15 @@ class Checkpoint:
         part.replace(self._path)
         self._last = time.monotonic()
 
-    def remove(self) -> None:
-        """Take the file away: what it was for is done."""
-        self._path.unlink(missing_ok=True)
-        self._path.with_name(f"{self._path.name}.part").unlink(missing_ok=True)
+
+def remove_checkpoint(path: Path) -> None:
+    """Take the file of a training away: what it was for is done."""
+    for file in (path, _part(path)):
+        file.unlink(missing_ok=True)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
 
 
 def _digest(tensors: Mapping[str, Tensor], progress: str) -> str:

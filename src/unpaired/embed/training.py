@@ -150,7 +150,7 @@ class _KeepBest(Callback):
     def __init__(
         self, task: Task, settings: TrainingSettings, past: Progress | None, checkpoint: Checkpoint | None, bar: tqdm
     ) -> None:
-        self._task, self._patience, self._checkpoint, self._bar = task, settings.patience, checkpoint, bar
+        self._task, self._settings, self._checkpoint, self._bar = task, settings, checkpoint, bar
         state = task.net.state_dict()
         if past is None:
             members = len(next(iter(state.values())))
@@ -177,9 +177,10 @@ class _KeepBest(Callback):
         past.stale = 0 if bool(better.any()) else past.stale + 1
         self._bar.set_postfix(loss=f"{past.history[-1]:.3f}")
         self._bar.update()
-        trainer.should_stop = past.stale >= self._patience
+        trainer.should_stop = past.stale >= self._settings.patience
         if self._checkpoint is not None:
-            self._checkpoint.save(past, net, trainer.optimizers[0])
+            last = trainer.should_stop or past.epochs == self._settings.epochs
+            self._checkpoint.save(past, net, trainer.optimizers[0], last=last)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._task.net.load_state_dict(self.past.kept)

@@ -59,7 +59,7 @@ class LabelDistances:
     predicted
         The distances of the predicted cells.
     baseline
-        The same with measured cells of all labels, as many, in place of the predicted ones.
+        The same with measured cells of other labels, as many, in place of the predicted ones.
     not_computed
         Metric -> why it is ``None``.
     """

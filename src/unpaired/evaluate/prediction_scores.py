@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from unpaired.data.types import Array
 from unpaired.seeds import named_rng
 
-__all__ = ["FeatureScores", "PairScores", "Scatter", "as_dense", "score_pairs"]
+__all__ = ["FeatureScores", "PairScores", "Scatter", "as_dense", "mean_reading", "score_pairs"]
 
 _POINTS = 300  # of a scatter plot
 _CHUNK = 2**22  # readings at a time
@@ -189,6 +189,18 @@ def as_dense(values: Any, rows: Array) -> Array:
     """Return some rows of a dense or sparse matrix in float64."""
     part = values[rows]
     return np.asarray(part.toarray() if sp.issparse(part) else part, dtype=np.float64)
+
+
+def mean_reading(values: Any, rows: Array) -> Array:
+    """Return the ``(p,)`` mean of some rows of a dense or sparse matrix, in chunks and in float64.
+
+    scipy's mean of a sparse matrix adds up in float32 whatever it is asked for, which loses what many cells differ by.
+    """
+    step = max(1, _CHUNK // values.shape[1])
+    total = np.zeros(values.shape[1])
+    for start in range(0, len(rows), step):
+        total += as_dense(values, rows[start : start + step]).sum(axis=0)
+    return total / len(rows)
 
 
 def _sums(chunks: Callable[[], Iterator[tuple[Array, Array]]], k: int, p: int) -> dict[str, Array]:

@@ -10,7 +10,7 @@ import numpy as np
 from unpaired.data.types import Array, Dataset, Truth
 from unpaired.errors import DataError, OptionError, Problem
 from unpaired.evaluate.distribution_scores import DistributionScores, score_distributions
-from unpaired.evaluate.prediction_scores import PairScores, score_pairs
+from unpaired.evaluate.prediction_scores import PairScores, mean_reading, score_pairs
 from unpaired.options import check_seed
 from unpaired.translate.prediction import Prediction, feature_labels, target_values
 
@@ -84,7 +84,7 @@ def score_translation(
     truth
         Which rows are one cell; without it only distributions are compared.
     reference
-        Where the baselines come from, measured cells of all labels and the labels' means; ``data`` by default. For
+        Where the baselines come from, measured cells of other labels and the labels' means; ``data`` by default. For
         cells that were held out give the training cells: the cells to judge by are not what one knows beforehand.
     seed
         Seed of what is drawn: cells to compare of more than 2,000, the baseline's cells, points of scatter plots.
@@ -132,9 +132,7 @@ def _label_means(prediction: Prediction, known: Array, data: Dataset, reference:
     if not len(found) or found[0] < 0 or not np.isin(found, labels).all():
         return None
     values = target_values(target, prediction.space)
-    # A label at a time, in float64: readings may be sparse, and float32 loses what many cells add up to.
-    means = [values[target.order[labels == code]].mean(axis=0, dtype=np.float64) for code in found]
-    return np.stack([np.asarray(m).ravel() for m in means]), of
+    return np.stack([mean_reading(values, target.order[labels == code]) for code in found]), of
 
 
 def _check(prediction: Prediction, data: Dataset, measured: Any, truth: Truth | None) -> None:

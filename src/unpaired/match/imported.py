@@ -94,6 +94,8 @@ def _read(path: Path) -> Any:
             return mmread(path)
     except FileNotFoundError:
         raise DataError([Problem("error", str(path), "cannot be read (there is no such file).", "")]) from None
+    except MemoryError:
+        raise DataError([Problem("error", str(path), "says that it is larger than the memory.", fix)]) from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError([Problem("error", str(path), f"cannot be read ({error}).", fix)]) from None
     what = "is neither a sparse matrix of scipy (.npz) nor in the Matrix Market format (.mtx)."

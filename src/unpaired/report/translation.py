@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unpaired.errors import DataError, Problem
 from unpaired.report import words
-from unpaired.run.folder import TRANSLATION, TRANSLATION_FORMAT, TRANSLATIONS
-from unpaired.run.translation import FORMAT_VERSION
+from unpaired.run.folder import TRANSLATION, TRANSLATIONS
+from unpaired.run.translation import read_translation_record
 
 __all__ = ["METRICS", "DistanceRow", "Part", "Translation", "read_translations"]
 
@@ -179,7 +177,7 @@ class Translation:
 def read_translations(run: Path) -> list[Translation]:
     """Return the translations of a run, by the names of their folders.
 
-    Hidden folders are skipped: a training that is not at its end keeps its state in one.
+    Hidden folders, which a writing that was killed may leave, and those without a record are skipped.
 
     Raises
     ------
@@ -189,23 +187,8 @@ def read_translations(run: Path) -> list[Translation]:
     folder = run / TRANSLATIONS
     if not folder.is_dir():
         return []
-    found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return [_translation(_read(p / TRANSLATION)) for p in found]
-
-
-def _read(file: Path) -> dict[str, Any]:
-    advice = "Run unpaired translate again with --force."
-    try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise DataError([Problem("error", str(file), f"cannot be read ({why}).", advice)]) from None
-    if not isinstance(record, dict) or record.get("format") != TRANSLATION_FORMAT:
-        raise DataError([Problem("error", str(file), "is not the record of a translation.", advice)])
-    if record.get("format_version", 0) > FORMAT_VERSION:
-        what = f"has format version {record['format_version']!r}; this version reads up to {FORMAT_VERSION}."
-        raise DataError([Problem("error", str(file), what, "Use a newer version of unpaired.")])
-    return record
+    found = sorted(p.parent for p in folder.glob(f"[!.]*/{TRANSLATION}"))
+    return [_translation(read_translation_record(p)) for p in found]
 
 
 def _translation(record: Mapping[str, Any]) -> Translation:

@@ -14,7 +14,7 @@ _AVERAGED = (
     "The model finds where the labels lie, and not how their cells spread: a prediction is a mean over what a cell "
     "could be, and means spread less than cells."
 )
-_NO_NEARER = "the predicted cells of a label are no nearer to the measured ones than cells of any label are"
+_NO_NEARER = "the predicted cells of a label are no nearer to the measured ones than cells of other labels are"
 _LOST = "It does not tell the labels apart; do not use the predicted readings."
 _UNSCORED = "No true pairs are known, and no label has enough cells that are predicted and measured."
 _WHY = "Why the others are left out is said under the scores of the translation."
@@ -50,8 +50,8 @@ def _from_pairs(t: Translation, part: Part) -> Iterator[Concern]:
     if part.pairs["r2"] > 0:
         yield Concern(
             "warning",
-            f"Translation of {t.name}: {part.place}, R² is {fixed(part.pairs['r2'])}: predicting the mean of the cell’s "
-            f"label is no worse ({fixed(part.pairs['r2_of_label'])}).",
+            f"Translation of {t.name}: {part.place}, R² is {fixed(part.pairs['r2'])}: predicting the mean of the "
+            f"cell's label is no worse ({fixed(part.pairs['r2_of_label'])}).",
             "What the model says of single cells within a label is wrong or too sure, and so may the matching be.",
         )
         return
@@ -85,9 +85,7 @@ def _from_spreads(t: Translation) -> Iterator[Concern]:
     places = [p.place for p in narrow]
     where = " and ".join([*([", ".join(places[:-1])] if places[1:] else []), places[-1]])
     numbers = f"{places[0]}, {_listed(_useless(narrow[0]))}" if places[1:] else _listed(_useless(narrow[0]))
-    yield Concern(
-        "warning", f"Translation of {t.name}: {where}, {_NO_NEARER}, by the KL alone: {numbers}.", _AVERAGED
-    )
+    yield Concern("warning", f"Translation of {t.name}: {where}, {_NO_NEARER}, by the KL alone: {numbers}.", _AVERAGED)
 
 
 def _useless(part: Part) -> list[DistanceRow]:

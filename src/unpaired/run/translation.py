@@ -42,12 +42,19 @@ __all__ = [
     "PARTS",
     "check_translation",
     "read_translation",
+    "read_translation_record",
     "translation_path",
     "write_predictions",
     "write_translation",
 ]
 
 FORMAT_VERSION = 1
+_AGAIN = "Run unpaired translate again with --force."
+_KINDS = {
+    **dict.fromkeys(("options", "training", "matching", "cells", "outputs", "scores", "versions"), dict),
+    **dict.fromkeys(("source", "target", "space"), str),
+    "notes": list,
+}
 PARTS = ("train", "test", "label")
 """Cells that were learned from, and the parts of those that were held out (:class:`unpaired.data.split.HeldOut`)."""
 
@@ -175,19 +182,34 @@ def read_translation(folder: str | Path) -> dict[str, Any]:
     DataError
         If the folder is not a translation, or one of a newer format, or a file of it is missing or was changed.
     """
+    record = read_translation_record(folder)
+    check_outputs(Path(folder), record, _AGAIN)
+    return record
+
+
+def read_translation_record(folder: str | Path) -> dict[str, Any]:
+    """Return the contents of ``translation.json`` alone, as :func:`read_translation` without a look at other files.
+
+    Raises
+    ------
+    DataError
+        If the record is missing, is none, or is of a newer format.
+    """
     file = Path(folder) / TRANSLATION
-    again = "Run unpaired translate again with --force."
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise DataError([Problem("error", str(file), f"cannot be read ({why}).", again)]) from None
+        raise DataError([Problem("error", str(file), f"cannot be read ({why}).", _AGAIN)]) from None
     if not isinstance(record, dict) or record.get("format") != TRANSLATION_FORMAT:
-        raise DataError([Problem("error", str(file), "is not the record of a translation.", again)])
-    if record.get("format_version", 0) > FORMAT_VERSION:
-        what = f"has format version {record['format_version']!r}."
-        raise DataError([Problem("error", str(file), what, f"This version reads up to {FORMAT_VERSION}.")])
-    check_outputs(Path(folder), record, again)
+        raise DataError([Problem("error", str(file), "is not the record of a translation.", _AGAIN)])
+    version = record.get("format_version")
+    if type(version) is not int or version > FORMAT_VERSION:
+        what = f"has format version {version!r}; this version of unpaired reads up to {FORMAT_VERSION}."
+        raise DataError([Problem("error", str(file), what, "Use a newer version of unpaired.")])
+    wrong = [k for k, kind in _KINDS.items() if not isinstance(record.get(k), kind)]
+    if wrong:
+        raise DataError([Problem("error", str(file), f"lacks {', '.join(wrong)}.", _AGAIN)])
     return dict(record)
 
 

@@ -114,14 +114,16 @@ def _moments(block: Block, values: Any) -> tuple[Array, Array]:
     total = block.sums(1)[:, None]
     means, spreads = [], []
     step = max(1, _CHUNK // max(1, len(block.rows) + len(block.cols)))
+    own: Any = values[block.cols]
+    own = own.tocsc() if sp.issparse(own) else np.asarray(own)
     for start in range(0, values.shape[1], step):
-        part = values[block.cols][:, start : start + step]
-        part = (part.toarray() if sp.issparse(part) else np.asarray(part)).astype(np.float64)
+        part = own[:, start : start + step]
+        part = (part.toarray() if sp.issparse(part) else part).astype(np.float64)
         # Around the label's mean, because the difference of two large squares has no digits left.
         center = part.mean(axis=0)
         part -= center
-        mean = block.dot(part) / total
-        square = block.dot(part**2) / total
+        # Both at once: where the coupling makes its entries on demand, a pass over them is the price.
+        mean, square = np.split(block.dot(np.concatenate([part, part**2], axis=1)) / total, 2, axis=1)
         means.append(mean + center)
         spreads.append(np.sqrt(np.maximum(square - mean**2, 0)))
     return np.concatenate(means, axis=1), np.concatenate(spreads, axis=1)

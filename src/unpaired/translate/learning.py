@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,19 +59,20 @@ class Targets:
     def __init__(self, values: Any, center: Array, scale: Array | float, device: str) -> None:
         self._device = device
         self._sparse = values if sp.issparse(values) else None
-        self._center, self._scale = center, scale
+        self._center, self._scale = (np.asarray(v, dtype=np.float32) for v in (center, scale))
         if self._sparse is None:
-            dense = ((np.asarray(values) - center) / scale).astype(np.float32)
-            self._dense = torch.as_tensor(dense, device=device)
+            self._dense = torch.as_tensor(self._standardised(np.asarray(values)), device=device)
 
     def __getitem__(self, rows: Array | Tensor) -> Tensor:
         """Return ``(*rows.shape, p)`` standardised readings."""
         rows = torch.as_tensor(rows)
         if self._sparse is None:
             return self._dense[rows.to(self._device)]
-        dense = self._sparse[rows.flatten().cpu().numpy()].toarray()
-        dense = ((dense - self._center) / self._scale).astype(np.float32)
+        dense = self._standardised(self._sparse[rows.flatten().cpu().numpy()].toarray())
         return torch.as_tensor(dense, device=self._device).view(*rows.shape, -1)
+
+    def _standardised(self, values: Array) -> Array:
+        return (values.astype(np.float32) - self._center) / self._scale
 
 
 class Batch(NamedTuple):
@@ -205,49 +206,55 @@ class Translation:
 
 
 class _Judge:
-    """Losses on the held-out cells."""
+    """Losses on the held-out cells, label by label: predictions for all of them at once may not fit in the memory."""
 
     def __init__(self, task: Translation, valid: Partners) -> None:
-        self._task, self._valid = task, valid
-        self._inputs = valid.inputs
-        self._at = np.zeros(len(task._x), dtype=np.int64)
-        self._at[self._inputs] = np.arange(len(self._inputs))
-        self._rows = torch.as_tensor(valid.rows)
-        self._drawn = torch.as_tensor(valid.draw(_VALID_DRAWS, "valid draws", seed=task._seed))
+        self._task = task
+        self._blocks = valid.blocks
+        self._cells = len(valid.rows)
+        rng = (named_rng(task._seed, "valid draws", b.label) for b in valid.blocks)
+        self._drawn = [torch.as_tensor(b.sample(r, _VALID_DRAWS)) for b, r in zip(valid.blocks, rng, strict=True)]
 
     def expected(self) -> Tensor:
         """Loss of the partners' mean prediction: eq. 9."""
-        task = self._task
-        sizes = task._sizes_of(self._rows)
-        values = self._predicted(counts=sizes is not None)
-        members, cells, width = values.shape
-        flat = values.transpose(1, 0, 2).reshape(cells, members * width)
-        means = self._valid.expect(flat, self._at).reshape(-1, members, width).transpose(1, 0, 2)
-        mean = torch.as_tensor(means.astype(np.float32), device=task._x.device)
-        if sizes is not None:
-            mean = mean * sizes[:, None]
-        return task.net.head.nll(mean, task._targets[self._rows]).mean(dim=(1, 2))
+
+        def means(at: int, values: Tensor) -> Iterator[Tensor]:
+            found = [self._blocks[at].project(member.cpu().numpy()) for member in values]
+            yield torch.as_tensor(np.stack(found).astype(np.float32), device=values.device)
+
+        return self._mean_loss(means)
 
     def one_draw(self) -> Tensor:
         """Mean loss of fixed partners: what one draw learns."""
-        task = self._task
-        sizes = task._sizes_of(self._rows)
-        values = torch.as_tensor(self._predicted(counts=sizes is not None), device=task._x.device)
-        total = torch.zeros(task._members, device=task._x.device)
-        for drawn in self._drawn.T:
-            mean = values[:, torch.as_tensor(self._at)[drawn].to(values.device)]
-            if sizes is not None:
-                mean = mean * sizes[:, None]
-            total += task.net.head.nll(mean, task._targets[self._rows]).mean(dim=(1, 2))
-        return total / self._drawn.shape[1]
 
-    def _predicted(self, *, counts: bool) -> Array:
-        """``(members, inputs, p)`` predictions for all held-out inputs (rates, where counts are predicted)."""
+        def drawn(at: int, values: Tensor) -> Iterator[Tensor]:
+            for column in self._drawn[at].T:
+                yield values[:, column.to(values.device)]
+
+        return self._mean_loss(drawn)
+
+    def _mean_loss(self, guesses: Callable[[int, Tensor], Iterator[Tensor]]) -> Tensor:
+        """``(members,)`` mean over the held-out cells, and over the guesses that are made for each."""
+        task = self._task
+        total = torch.zeros(task._members, device=task._x.device)
+        for at, block in enumerate(self._blocks):
+            rows = torch.as_tensor(block.rows)
+            y, sizes = task._targets[rows], task._sizes_of(rows)
+            losses = []
+            for guess in guesses(at, self._predicted(block.cols)):
+                # What is predicted for a size of one is a rate: expected counts are proportional to the cell's total.
+                mean = guess if sizes is None else guess * sizes[:, None]
+                losses.append(task.net.head.nll(mean, y).mean(dim=2).sum(dim=1))
+            total += torch.stack(losses).mean(dim=0)
+        return total / self._cells
+
+    def _predicted(self, inputs: Array) -> Tensor:
+        """``(members, inputs, p)`` predictions for source cells (rates, where counts are predicted)."""
         task = self._task
         step = chunk_rows(task._members, task._x)
         parts = []
-        for start in range(0, len(self._inputs), step):
-            x = task._x[torch.as_tensor(self._inputs[start : start + step], device=task._x.device)]
-            ones = torch.ones(task._members, len(x), device=x.device) if counts else None
-            parts.append(task.net(x.expand(task._members, *x.shape), ones).cpu())
-        return torch.cat(parts, dim=1).numpy()
+        for start in range(0, len(inputs), step):
+            x = task._x[torch.as_tensor(inputs[start : start + step], device=task._x.device)]
+            ones = None if task._sizes is None else torch.ones(task._members, len(x), device=x.device)
+            parts.append(task.net(x.expand(task._members, *x.shape), ones))
+        return torch.cat(parts, dim=1)

@@ -15,9 +15,10 @@ from unpaired.embed.inputs import standardise
 from unpaired.errors import DataError, OptionError, Problem
 from unpaired.translate.prediction import Space, feature_labels, target_values
 
-__all__ = ["Input", "Model", "Output", "read_source", "read_target"]
+__all__ = ["Input", "Model", "Output", "mean_shares", "read_source", "read_target"]
 
-_CHUNK = 4096  # cells a forward pass
+_CHUNK = 4096  # cells a forward pass, at most,
+_ENTRIES = 2**24  # and readings of all members together (64 MB)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +116,8 @@ class Model:
         Its two ends.
     device
         Where it runs.
+    digest
+        SHA-256 of what it was learned from: the readings, the recipes and the matching.
     """
 
     net: Any
@@ -122,31 +125,40 @@ class Model:
     source: Input
     target: Output
     device: str
+    digest: str
 
     def predict(self, readings: Any) -> tuple[Array, Array]:
-        """Return ``(n, p)`` float32 mean and standard deviation between members, in the target's units, in chunks."""
+        """Return ``(n, p)`` float32 mean and standard deviation between members, in the target's units, in chunks.
+
+        Of a single network there is no such deviation: it is NaN.
+        """
         rows = readings.tocsr() if sp.issparse(readings) else readings
         self.source.check(rows)
         n, p = rows.shape[0], len(self.target.feature_names)
         mean, spread = np.empty((n, p), dtype=np.float32), np.empty((n, p), dtype=np.float32)
-        for start in range(0, n, _CHUNK):
-            part = slice(start, start + _CHUNK)
-            members = self._members(self.source.standardised(rows[part]))
-            mean[part], spread[part] = members.mean(axis=0), members.std(axis=0)
+        members = self.layout["members"]
+        widest = max(p, int(np.prod(self.layout["shape"])))
+        step = int(np.clip(_ENTRIES // (members * widest), 1, _CHUNK))
+        for start in range(0, n, step):
+            part = slice(start, start + step)
+            mean[part], spread[part] = self._moments(self.source.standardised(rows[part]))
         return mean, spread
 
-    def _members(self, x: Array) -> Array:
-        """``(members, n, p)`` predictions in the target's units."""
+    def _moments(self, x: Array) -> tuple[Array, Array]:
+        """``(n, p)`` mean over members and standard deviation between them, in the target's units."""
         import torch
 
         net = self.net.eval().to(self.device)
+        members = self.layout["members"]
         with torch.no_grad():
             inputs = torch.as_tensor(x, device=self.device)
-            many = inputs.expand(self.layout["members"], *inputs.shape)
+            many = inputs.expand(members, *inputs.shape)
             size = self.target.size
             sizes = None if size is None else torch.full(many.shape[:2], size, device=self.device)
-            out = net(many, sizes).cpu().numpy()
-        return np.asarray(out * self.target.scale + self.target.center)
+            out = net(many, sizes)
+            spread = torch.full_like(out[0], torch.nan) if members == 1 else out.std(dim=0, correction=0)
+            mean, spread = out.mean(dim=0).cpu().numpy(), spread.cpu().numpy()
+        return mean * self.target.scale + self.target.center, spread * self.target.scale
 
 
 def _bad_rows(readings: Any, *, filled: bool) -> Array:
@@ -192,6 +204,14 @@ def read_target(modality: Modality, rows: Array, *, space: Space, head: str) -> 
         return Output(modality.name, space, names, center, np.full(len(names), one_scale), None), values, None
     center, scale = _moments(values[rows])
     return Output(modality.name, space, names, center, scale, None), values, None
+
+
+def mean_shares(target: Output, values: Any) -> Array | None:
+    """Return the mean share of every feature in the counts, where a head of counts starts; ``None`` for another."""
+    if target.size is None:
+        return None
+    total = np.asarray(values.sum(axis=0), dtype=np.float64).ravel()
+    return np.asarray(total / total.sum())
 
 
 def _check_counts(modality: Modality, values: Any, rows: Array, space: Space) -> None:

@@ -6,20 +6,22 @@ target cells, and what is drawn for them are source cells, p(source cell | targe
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from unpaired.data.types import Array
+from unpaired.data.types import Array, Modality
 from unpaired.errors import DataError, OptionError, Problem
 from unpaired.match.block import Block
 from unpaired.match.matching import Matching
 from unpaired.seeds import named_rng
 
-__all__ = ["Partners", "split_partners", "turned"]
+__all__ = ["Partners", "digest_of", "split_partners", "turned"]
 
-_VALID = 10  # every tenth matched target cell chooses the epoch
+_VALID = 10  # every tenth matched target cell chooses the epoch,
+_MOST_VALID = 2000  # or so many: more would not choose better
 _AHEAD = 8  # epochs drawn for in one pass over a coupling: for one that is made on demand the pass is the price
 _LEFT = 0.5  # a training cell that loses more than this of its mass to the held-out partners is not learned from
 _LOST = 0.05  # of a label's cells may be lost so
@@ -102,10 +104,11 @@ def turned(matching: Matching, source: str, target: str) -> Matching:
 def split_partners(matching: Matching, *, seed: int) -> tuple[Partners, Partners, tuple[str, ...]]:
     """Cut a matching into what is learned from and what chooses the epoch.
 
-    Every tenth target cell is held out, and with them up to a tenth of each label's source cells, those that hold most
-    of their mass: under true pairs these are just their partners, under a uniform coupling any tenth. So the epoch is
-    chosen on inputs and outputs that nothing was learned from. Where partners are shared so unevenly that this would
-    take them from too many others (shared neighbours have hubs), fewer source cells are held out, or none.
+    Every tenth target cell (2,000 at most) is held out, and with them up to a tenth of each label's source cells, those
+    that hold most of their mass: under true pairs these are just their partners, under a uniform coupling any tenth.
+    So the epoch is chosen on inputs and outputs that nothing was learned from. Where partners are shared so unevenly
+    that this would take them from too many others (shared neighbours have hubs), fewer source cells are held out, or
+    none.
 
     Parameters
     ----------
@@ -134,14 +137,15 @@ def split_partners(matching: Matching, *, seed: int) -> tuple[Partners, Partners
         raise DataError([Problem("error", "memory", what, "Match more cells.")])
     learn, valid = [], []
     shared = dealt = held_out = 0
+    every = max(_VALID, -(-matched // _MOST_VALID))
     for block in whole:
         order = named_rng(seed, "valid", block.label).permutation(len(block.rows))
         # The deck goes on from label to label, so that labels of fewer than ten cells give their share too.
-        out = np.sort(order[(dealt + np.arange(len(order))) % _VALID == _VALID - 1])
+        out = np.sort(order[(dealt + np.arange(len(order))) % every == every - 1])
         if matched < _VALID and block is whole[-1]:
             out = order[:1]
         dealt, held_out = dealt + len(order), held_out + len(out)
-        own, judged, alone = _cut(block, out)
+        own, judged, alone = _cut(block, out, every)
         learn.append(own)
         valid.append(judged)
         shared += 0 if alone else len(out)
@@ -161,8 +165,8 @@ def split_partners(matching: Matching, *, seed: int) -> tuple[Partners, Partners
     return kept, held, tuple(notes)
 
 
-def _cut(block: Block, out: Array) -> tuple[Block, Block, bool]:
-    """Return the part to learn from, the part to judge by, and whether the second has source cells of its own."""
+def _cut(block: Block, out: Array, every: int) -> tuple[Block, Block, bool]:
+    """Return the part to learn from, the part to judge by, and whether they have no source cell in common."""
     everyone = np.arange(len(block.cols))
     stay = np.setdiff1d(np.arange(len(block.rows)), out)
     own, judged = block.take(stay), block.take(out)
@@ -170,16 +174,16 @@ def _cut(block: Block, out: Array) -> tuple[Block, Block, bool]:
         return own, judged, True
     before, mass, total = own.sums(1), judged.sums(1), block.sums(0)
     order = np.argsort(-judged.sums(0) / np.where(total > 0, total, 1.0), kind="stable")
-    columns = round(len(everyone) / _VALID)
+    columns = round(len(everyone) / every)
     while columns:
         held = np.sort(order[:columns])
         inner, outer = own.take(cols=np.setdiff1d(everyone, held)), judged.take(cols=held)
         enough = np.flatnonzero(inner.sums(1) >= _LEFT * before)
-        seen = np.flatnonzero(outer.sums(1) >= _LEFT / _VALID * mass)
+        seen = np.flatnonzero(outer.sums(1) >= _LEFT / every * mass)
         if len(enough) >= (1 - _LOST) * len(stay) and 2 * len(seen) >= len(out):
             return inner.take(enough), outer.take(seen), True
         columns //= 2
-    return own, judged, False
+    return own, judged, not (own.sums(0) * judged.sums(0)).any()  # pairs have none either way
 
 
 def _unmatched(matching: Matching, matched: int) -> list[str]:
@@ -201,3 +205,18 @@ def _unsure(blocks: Sequence[Block]) -> list[str]:
     if not names:
         return []
     return [f"learned from labels whose matching did not converge: {', '.join(names)}."]
+
+
+def digest_of(sides: tuple[Modality, Modality], rows: Matching) -> str:
+    """Return a hash of data and matching: a training must not go on with others than it began with."""
+    digest = hashlib.sha256()
+    parts = [m.keys for m in sides]
+    for recipe in (m.recipe for m in sides if m.recipe is not None):
+        parts += [np.array(recipe.name), *(recipe.arrays[k] for k in sorted(recipe.arrays))]
+    for block in rows.matched:
+        # Sums alone would not do: of two couplings with the same marginals they are the same.
+        probe = named_rng(0, "probe", block.label).random((len(block.cols), 1))
+        parts += [block.rows, block.cols, block.dot(probe).astype(np.float32)]
+    for part in parts:
+        digest.update(f"{part.dtype} {part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()

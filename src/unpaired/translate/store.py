@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from unpaired._version import __version__
 from unpaired.data.preprocess import Recipe
 from unpaired.data.types import Array
-from unpaired.errors import DataError, Problem
+from unpaired.errors import DataError, OptionError, OutputError, Problem
 from unpaired.files import sha256, write_json
 from unpaired.options import check_choice, check_integer, check_number, check_seed
 from unpaired.translate.model import Input, Model, Output
@@ -53,9 +53,17 @@ def describe(network: str, shape: tuple[int, ...], n_out: int, *, head: str, mem
         One of :data:`HEADS`.
     members
         Number of networks.
+
+    Raises
+    ------
+    OptionError
+        If the network does not fit the inputs.
     """
     common = {"shape": [int(s) for s in shape], "n_out": n_out, "head": head, "members": int(members)}
     if len(shape) > 1:
+        if network == "published":
+            msg = "network 'published' reads tables; for images leave it out."
+            raise OptionError(msg)
         return {**common, "body": "conv"}
     if network == "published":
         return {**common, "body": "mlp", "hidden": 2 * shape[0], "layout": "LBR", "dropout": 0.0, "linear": False}
@@ -95,9 +103,15 @@ def make_network(layout: Mapping[str, Any], rates: Array | None, *, seed: int) -
 
 
 def save_model(
-    folder: Path, model: Model, options: Mapping[str, Any], history: Sequence[float], notes: Sequence[str]
+    folder: Path,
+    model: Model,
+    options: Mapping[str, Any],
+    history: Sequence[float],
+    notes: Sequence[str],
+    *,
+    force: bool,
 ) -> None:
-    """Write a model into a folder, which is made where there is none.
+    """Write a model into a folder, which is made where there is none: the weights first, then what they belong to.
 
     Parameters
     ----------
@@ -107,16 +121,32 @@ def save_model(
         What was learned.
     options, history, notes
         Kept beside it.
+    force
+        Replace a model that is there.
+
+    Raises
+    ------
+    OutputError
+        If there is a model already, or no folder can be made there.
     """
     from safetensors.numpy import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / _CONFIG).exists() and not force:
+        msg = f"{folder} holds a model already; choose another folder, or replace it with force=True."
+        raise OutputError(msg)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{folder} cannot be made ({error.strerror}); choose another place."
+        raise OutputError(msg) from None
     source, target = model.source, model.target
     recipe = source.recipe
     tensors = {f"net/{k}": v.detach().cpu().numpy() for k, v in model.net.state_dict().items()}
     tensors |= {f"recipe/{k}": np.asarray(v) for k, v in ({} if recipe is None else recipe.arrays).items()}
     tensors |= {"source/center": source.center, "target/center": target.center, "target/scale": target.scale}
-    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, folder / _WEIGHTS)
+    part = folder / f".{_WEIGHTS}.part"
+    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, part)
+    part.replace(folder / _WEIGHTS)
     record = {
         "format": _FORMAT,
         "format_version": _FORMAT_VERSION,
@@ -141,6 +171,7 @@ def save_model(
         },
         "history": [float(h) for h in history],
         "notes": list(notes),
+        "learned_from_sha256": model.digest,
         "weights_sha256": sha256(folder / _WEIGHTS),
     }
     write_json(folder / _CONFIG, record)
@@ -166,7 +197,9 @@ def load_model(folder: Path, device: str) -> tuple[Model, dict[str, Any]]:
         tensors = load_file(weights)
         _check(record, tensors)
         source, target = _source(record["source"], tensors), _target(record["target"], tensors)
-        model = Model(_network(record["layout"], tensors), record["layout"], source, target, "cpu")
+        model = Model(
+            _network(record["layout"], tensors), record["layout"], source, target, "cpu", record["learned_from_sha256"]
+        )
         blank = np.zeros if len(source.shape) > 1 else sp.csr_matrix
         model.predict(blank((1, *source.shape), dtype=np.float32))  # so that what is wrong shows now, not at its use
     except Exception as error:  # whatever a file may hold that is not ours
@@ -210,7 +243,7 @@ def _check(record: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
             ("options", set(chosen) == {"loss", "network", "epochs", "seed"}),
             ("head", (layout["head"] == "nb") <= (target["space"] == "raw")),
             ("size", (target["size"] is not None) == (layout["head"] == "nb")),
-            ("names", all(isinstance(end["name"], str) for end in (source, target))),
+            ("names", _are_texts([source["name"], target["name"], record["learned_from_sha256"]])),
             ("shape", all(type(s) is int and s > 0 for s in shape) and 0 < math.prod(shape) <= _LARGEST),
             ("inputs", inputs == ((1,) if len(layout["shape"]) > 1 else tuple(layout["shape"]))),
             ("outputs", tensors["target/center"].shape == tensors["target/scale"].shape == (n_out,)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,14 +10,15 @@ import numpy as np
 import scipy.sparse as sp
 
 from unpaired import options
-from unpaired.data.types import Array, Dataset, Modality
+from unpaired._version import __version__
+from unpaired.data.types import Dataset, Modality
 from unpaired.embed.classifiers import DEVICES
 from unpaired.embed.embedding import Provenance
 from unpaired.errors import NotFittedError, OptionError
 from unpaired.match.matching import Matching
-from unpaired.seeds import named_rng, named_seed
-from unpaired.translate.model import Model, Output, read_source, read_target
-from unpaired.translate.partners import Partners, split_partners, turned
+from unpaired.seeds import named_seed
+from unpaired.translate.model import Model, mean_shares, read_source, read_target
+from unpaired.translate.partners import Partners, digest_of, split_partners, turned
 from unpaired.translate.prediction import SPACES, Prediction, Space
 from unpaired.translate.store import HEADS, LOSSES, NETWORKS, describe, load_model, make_network, save_model
 
@@ -149,8 +149,8 @@ class Translator:
         source, target
             From which modality, and which is predicted; those of the matching by default.
         checkpoint
-            A file that keeps the training while it runs. If it is there, and of the same options and data, the
-            training goes on from it. It is removed at the end.
+            A file that keeps the training. If it is there, and of the same options and data, the training goes on from
+            it, or is not done again if it was at its end. Remove it when the model is saved.
 
         Raises
         ------
@@ -169,7 +169,7 @@ class Translator:
             msg = f"the matching is of {matching.shape} cells; the data have {len(sides[0])} and {len(sides[1])}."
             raise OptionError(msg)
         learn, valid, notes = split_partners(rows, seed=self.seed)
-        digest = "" if checkpoint is None else _digest(sides, rows)
+        digest = "" if checkpoint is None else digest_of(sides, rows)
         self.model_, self.history_, more = self._train(sides, (learn, valid), digest, checkpoint)
         self.notes_ = (*notes, *more)
         return self
@@ -229,18 +229,27 @@ class Translator:
             "seed": self.seed,
         }
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write ``model.safetensors`` and ``model.json`` into a folder, which is made where there is none.
+
+        Parameters
+        ----------
+        folder
+            Where to.
+        force
+            Replace a model that is there.
 
         Raises
         ------
         NotFittedError
             Before ``fit``.
+        OutputError
+            If there is a model already, or no folder can be made there.
         """
         self._check_fitted()
         epochs = self.epochs and int(self.epochs)  # numpy's are no JSON
         chosen = {"loss": self.loss, "network": self.network, "epochs": epochs, "seed": int(self.seed)}
-        save_model(Path(folder), self.model_, chosen, self.history_, self.notes_)
+        save_model(Path(folder), self.model_, chosen, self.history_, self.notes_, force=force)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> Translator:
@@ -289,9 +298,8 @@ class Translator:
         read, x = read_source(sides[0], parts[0].inputs)
         told, values, sizes = read_target(sides[1], parts[0].rows, space=self.space, head=self.head)
         layout = describe(self.network, x.shape[1:], len(told.feature_names), head=self.head, members=self.members)
-        net = make_network(layout, _rates(told, values[parts[0].rows]), seed=named_seed(self.seed, "weights")).to(
-            device
-        )
+        rates = mean_shares(told, values[parts[0].rows])
+        net = make_network(layout, rates, seed=named_seed(self.seed, "weights")).to(device)
         task = Translation(
             net,
             torch.as_tensor(x, device=device),
@@ -306,12 +314,13 @@ class Translator:
         settings, keep = self._settings(task.steps), None
         if checkpoint is not None:
             made_of = {"data": digest, "layout": layout, "loss": self.loss, "space": self.space, "seed": int(self.seed)}
-            keep = Checkpoint(Path(checkpoint), made_of | {"settings": asdict(settings)})
+            made_of |= {"settings": asdict(settings), "unpaired": __version__}
+            keep = Checkpoint(Path(checkpoint), made_of)
         history = train_ensemble(task, settings, device=device, seed=self.seed, progress=self.progress, checkpoint=keep)
-        notes = ("the training was taken up again where it had been interrupted.",) if keep and keep.found else ()
-        if keep is not None:
-            keep.remove()
-        return Model(net, layout, read, told, device), history, notes
+        notes = ["the training was taken up again where it had been interrupted."] if keep and keep.found else []
+        if self.members == 1:
+            notes.append("one network says nothing of how sure it is: the spread is NaN.")
+        return Model(net, layout, read, told, device, digest), history, tuple(notes)
 
     def _settings(self, steps: int) -> TrainingSettings:
         from unpaired.embed.training import TrainingSettings
@@ -326,26 +335,3 @@ class Translator:
         if not hasattr(self, "model_"):
             msg = "call fit before asking for what is learned."
             raise NotFittedError(msg)
-
-
-def _rates(target: Output, values: Any) -> Array | None:
-    """Mean share of every feature in the counts, where a head of counts starts; ``None`` for another head."""
-    if target.size is None:
-        return None
-    total = np.asarray(values.sum(axis=0), dtype=np.float64).ravel()
-    return np.asarray(total / total.sum())
-
-
-def _digest(sides: tuple[Modality, Modality], rows: Matching) -> str:
-    """Tell data and matching from any other: a training must not go on with what it did not begin with."""
-    digest = hashlib.sha256()
-    parts = [m.keys for m in sides]
-    for recipe in (m.recipe for m in sides if m.recipe is not None):
-        parts += [np.array(recipe.name), *(recipe.arrays[k] for k in sorted(recipe.arrays))]
-    for block in rows.matched:
-        # Sums alone would not do: of two couplings with the same marginals they are the same.
-        probe = named_rng(0, "probe", block.label).random((len(block.cols), 1))
-        parts += [block.rows, block.cols, block.dot(probe).astype(np.float32)]
-    for part in parts:
-        digest.update(f"{part.dtype} {part.shape}".encode() + np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()

@@ -234,6 +234,8 @@ def _train(
     force: bool,
 ) -> None:
     """Train, predict and score every part of the run's cells, and write the translation and the report."""
+    from unpaired.embed.checkpoint import remove_checkpoint
+
     source, target = _direction(run.record, chosen)
     checkpoint = folder.with_name(f".{folder.name}.checkpoint")
     folder.parent.mkdir(exist_ok=True)
@@ -259,6 +261,7 @@ def _train(
                 seconds=clock["training"],
                 force=force,
             )
+            remove_checkpoint(checkpoint)  # not before: all that came after the training may fail
             write_report(run.path)
     finally:
         with suppress(OSError):  # it holds the translation, or the checkpoint of one
