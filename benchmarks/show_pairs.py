@@ -26,17 +26,16 @@ def show(*, data: Path, cases: list[str] | None, seeds: list[int], members: int,
     by_case = {c: {k: [found[c, s][k] for s in seeds] for k in found[c, seeds[0]]} for c in chosen}
     save("translation_pairs", {"fraction": FRACTION, "members": members, "seeds": seeds, "r2": by_case})
     rows = [_row(case, r2) for case, r2 in by_case.items()]
-    head = ["", *(f"{how}, {loss}" for how, loss in LEARNED), "gap closed, mse", "unbiased"]
+    head = ["", *(f"{how}, {loss}" for how, loss in LEARNED), "gap closed by ot, mse", "unbiased"]
     return table(head, rows)
 
 
 def _row(case: str, r2: dict[str, list[float]]) -> list[str]:
     shown = [quartiles(r2[f"{how} {loss}"]) for how, loss in LEARNED]
     top = median(r2["true mse"])
-    gaps = []
-    for loss in ("mse", "unbiased"):
-        base = median(r2[f"uniform {loss}"])
-        gaps.append(f"{(median(r2[f'ot {loss}']) - base) / (top - base):.0%}")
+    # Random at its better loss: against the worse one anything would look like progress.
+    base = max(median(r2[f"uniform {loss}"]) for loss in ("mse", "unbiased"))
+    gaps = [f"{(median(r2[f'ot {loss}']) - base) / (top - base):.0%}" for loss in ("mse", "unbiased")]
     return [case, *shown, *gaps]
 
 

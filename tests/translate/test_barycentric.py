@@ -83,19 +83,20 @@ def test_features_are_those_of_the_recipe(toy, matched, full):
 
 
 @pytest.mark.parametrize("chunk", [1, 100, 2**24])
-def test_sparse_readings_give_the_same_and_are_made_dense_by_columns(data, matched, kind, monkeypatch, chunk):
+def test_sparse_readings_give_the_same_and_are_made_dense_by_columns(
+    data, matched, kind, monkeypatch, made_dense, chunk
+):
     monkeypatch.setattr(module, "_CHUNK", chunk)
     counts = np.random.default_rng(0).poisson(0.5, size=(len(data["image"]), 30)).astype(np.float32)
     matching = matched(data, kind)
     dense = Barycentric(space="raw").fit(with_X(data, "image", counts), matching).predict()
-    sizes, toarray = [], sp.csc_matrix.toarray
-    monkeypatch.setattr(sp.csc_matrix, "toarray", lambda self, *a, **k: sizes.append(self.shape) or toarray(self))
+    made_dense.clear()
     sparse = Barycentric(space="raw").fit(with_X(data, "image", sp.csr_matrix(counts)), matching).predict()
     np.testing.assert_array_equal(sparse.mean, dense.mean)
     np.testing.assert_array_equal(sparse.spread, dense.spread)
-    assert sum(n * width for n, width in sizes) == 18 * 30  # the matched cells, each once
-    assert all(n * width <= max(chunk, n) for n, width in sizes)
-    assert max(n for n, _ in sizes) == max(COUNTS["image"])  # never the cells of two labels at a time
+    assert sum(n * width for n, width in made_dense) == 18 * 30  # the matched cells, each once
+    assert all(n * width <= max(chunk, n) for n, width in made_dense)
+    assert max(n for n, _ in made_dense) == max(COUNTS["image"])  # never the cells of two labels at a time
 
 
 def test_cells_without_mass_are_left_out_and_the_others_rows_are_in_order(data, matched, full):

@@ -12,7 +12,7 @@ import torch
 
 import unpaired as up
 from unpaired.data.types import Dataset, Modality
-from unpaired.errors import DataError, NotFittedError
+from unpaired.errors import DataError, NotFittedError, OutputError
 from unpaired.translate import translator as translator_module
 from unpaired.translate.store import describe
 from unpaired.translate.translator import Translator
@@ -144,8 +144,21 @@ def test_saving_over_a_model_leaves_the_new_one(saved):
     _, folder = saved
     data = make_data(seed=1)
     other = fitted(data, seed=9)
-    other.save(folder)
+    other.save(folder, force=True)
     assert_same(other, Translator.load(folder), data["left"].X)
+    assert sorted(p.name for p in folder.iterdir()) == FILES
+
+
+def test_a_model_that_is_there_and_a_file_in_the_way_are_left_alone(saved, tmp_path):
+    model, folder = saved
+    before = [(folder / name).read_bytes() for name in FILES]
+    with pytest.raises(OutputError, match=r"holds a model already; choose another folder, or .* force=True"):
+        fitted(make_data(seed=1)).save(folder)
+    assert [(folder / name).read_bytes() for name in FILES] == before
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="file cannot be made"):
+        model.save(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_nothing_is_pickled_or_unpickled(saved, monkeypatch):
@@ -156,7 +169,7 @@ def test_nothing_is_pickled_or_unpickled(saved, monkeypatch):
     for module, name in ((pickle, "loads"), (pickle, "load"), (pickle, "dumps"), (torch, "load"), (torch, "save")):
         monkeypatch.setattr(module, name, never)
     monkeypatch.setattr(pickle, "Unpickler", never)
-    model.save(folder)
+    model.save(folder, force=True)
     assert_same(model, Translator.load(folder), make_data()["left"].X)
 
 
@@ -176,7 +189,7 @@ def tried(folder, readings):
     except DataError as error:
         return error
     model.predict(readings)
-    model.save(folder / "again")
+    model.save(folder / "again", force=True)
     return None
 
 
@@ -269,7 +282,9 @@ def test_any_other_value_in_the_record_is_refused_or_harmless(tmp_path):
             error = tried(tmp_path, X)
             assert error is None or str(tmp_path) in str(error)
             harmless |= {path} if error is None else set()
-    told = {(k,) for k in ("unpaired", "history", "notes")} | {("options", k) for k in ("epochs", "seed")}
+    told = {(k,) for k in ("unpaired", "history", "notes", "learned_from_sha256")} | {
+        ("options", k) for k in ("epochs", "seed")
+    }
     named = {("source", "name"), ("source", "feature_names"), ("target", "name")}
     numbers = {("source", "scale"), ("layout", "dropout"), ("layout", "linear")}  # one for another
     recipe = {("source", "recipe", "reason"), ("source", "recipe", "options"), ("source", "recipe", "options", "pcs")}

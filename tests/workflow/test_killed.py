@@ -68,3 +68,24 @@ def test_a_killed_training_leaves_nothing_half_written_and_ends_as_if_it_had_not
     assert one["r2"] > 0.5
     assert not kept.exists()
     assert not [p for p in run.rglob("*") if p.name.endswith(".part")]
+
+
+def test_a_training_is_not_lost_by_what_comes_after_it(run, monkeypatch):
+    """Scoring fails; the second time the training is taken from the checkpoint, at its end."""
+    chosen = TranslateOptions(epochs=3, members=2, device="cpu")
+    whole = translate(shutil.copytree(run, run.with_name("whole")), chosen)
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["unpaired.workflow.translate"], "score_translation", fail)
+        with pytest.raises(MemoryError):
+            translate(run, chosen)
+    kept = run / "translations" / ".image-to-rna.checkpoint"
+    assert [p.name for p in kept.parent.iterdir()] == [kept.name]
+    monkeypatch.setattr("unpaired.translate.learning.Translation.loss", fail)  # a single step more would raise
+    again = translate(run, chosen)
+    assert again.record["training"]["history"] == whole.record["training"]["history"]
+    assert again.record["scores"] == whole.record["scores"]
+    assert not kept.exists()

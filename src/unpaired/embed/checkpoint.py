@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unpaired.errors import OutputError
+
 __all__ = ["Checkpoint", "Progress", "remove_checkpoint"]
 
 
@@ -66,6 +68,11 @@ class Checkpoint:
     every
         Seconds between two writings: an epoch may take less time than they do.
 
+    Raises
+    ------
+    OutputError
+        If there is no such folder, or there is one of the file's name.
+
     Attributes
     ----------
     found
@@ -73,6 +80,9 @@ class Checkpoint:
     """
 
     def __init__(self, path: Path, made_of: Mapping[str, Any], *, every: float = 5.0) -> None:
+        if not path.parent.is_dir() or path.is_dir():  # to be told now, not when there is something to lose
+            msg = f"{path} cannot be written; name a file in a folder that exists."
+            raise OutputError(msg)
         self._path, self._every = path, every
         self._made_of = json.dumps(made_of, sort_keys=True)
         self._last = time.monotonic()

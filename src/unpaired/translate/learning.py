@@ -98,7 +98,7 @@ class Translation:
     learn, valid
         Whom it learns from, and who chooses the epoch.
     loss
-        One of :data:`LOSSES`.
+        One of :data:`unpaired.translate.store.LOSSES`.
     batch
         Target cells a step and member.
     seed
