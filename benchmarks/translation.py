@@ -18,6 +18,7 @@ def main() -> None:
         sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
         sub.add_argument("--members", type=int, default=1)
         sub.add_argument("--jobs", type=int, default=1)
+    pairs.add_argument("--steps", type=int, help="of the optimizer; the translator's own number by default")
     speed = shows.add_parser("speed", help="cells per second, against a plain PyTorch loop of the same network")
     speed.add_argument("--rounds", type=int, default=5)
     options = vars(parser.parse_args())

@@ -211,6 +211,11 @@ def test_notes_name_labels_without_a_matching_and_those_that_did_not_converge(bl
     assert len(learn.rows) + len(valid.rows) == 60
 
 
+def test_of_many_cells_no_more_than_two_thousand_are_held_out(blocky):
+    learn, valid, _ = split(blocky([uniform(30_000, 40)]))
+    assert (len(valid.rows), len(learn.rows), len(valid.inputs)) == (2_000, 28_000, 3)
+
+
 def test_another_seed_holds_out_others(blocky):
     matching = blocky([uniform(50, 50)])
     assert cells_of(split(matching, 0)[1])[0] != cells_of(split(matching, 1)[1])[0]

@@ -108,6 +108,13 @@ def test_images_are_flattened_row_by_row(recipe):
         assert list(feature_labels(image, space)) == [f"rna {i}" for i in range(24)]
 
 
+def test_names_of_something_else_than_the_columns_are_not_given_to_them():
+    """Of images, say, the names may be those of the channels."""
+    X = np.ones((5, 2, 3, 4), dtype=np.float32)
+    for space in SPACES:
+        assert list(feature_labels(modality(X, names=np.array(["dna", "actin"])), space))[:2] == ["rna 0", "rna 1"]
+
+
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("recipe", [*COLUMNS, "image", None])
 def test_no_cells_have_values_and_names_too(readings, recipe, space):

@@ -263,7 +263,7 @@ def paths(value, path=()):
             yield from paths(value[key], (*path, key))
 
 
-WRONG = [None, True, -1, 5, 1e30, 10**12, 10**30, "x", [], {}, [10**12], ["x"], [["x"]]]
+WRONG = [None, True, -1, 5, 1e30, np.nan, 10**12, 10**30, "x", [], {}, [10**12], ["x"], [["x"]]]
 
 
 def test_any_other_value_in_the_record_is_refused_or_harmless(tmp_path):

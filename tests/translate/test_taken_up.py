@@ -94,6 +94,7 @@ CHANGES = {
     "matching": {},
     "cells": {},
     "recipe": {},
+    "numbers of the recipe": {},
     "direction": {},
 }
 
@@ -101,6 +102,9 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_training_of_anything_else_is_not_taken_up(data, stopped, change):
     matching = up.match_random(data, seed=0)
+    scaled = {"rna": "none", "image": "scale"}
+    if change == "numbers of the recipe":
+        data = up.prepare(data, recipes=scaled)
     file = stopped(small(), data, matching, after=2)
     if change == "matching":  # with the same marginals
         matching = up.match_random(data, seed=1)
@@ -108,7 +112,9 @@ def test_a_training_of_anything_else_is_not_taken_up(data, stopped, change):
         moved = replace(data["image"], X=data["image"].X + 1)
         data = replace(data, modalities=dict(data.modalities) | {"image": moved})
     if change == "recipe":
-        data = up.prepare(data, recipes={"rna": "none", "image": "scale"})
+        data = up.prepare(data, recipes=scaled)
+    if change == "numbers of the recipe":
+        data = up.prepare(data, recipes=scaled, train={"image": np.arange(30)})
     source = "image" if change == "direction" else "rna"
     model = small(**CHANGES[change]).fit(data, matching, source=source, checkpoint=file)
     assert model.notes_ == ()

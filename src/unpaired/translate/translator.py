@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Translator"]
 
 _BATCH = 256  # target cells a step and member
-_STEPS = 1000  # of the optimizer, where the number of epochs is left to us
-_EPOCHS = (20, 300)
+_STEPS = 200  # of the optimizer, where the number of epochs is left to us: more learn the soft matching by heart
+_EPOCHS = (5, 300)
 _PATIENCE = 0.2  # of the epochs
 
 
@@ -60,7 +60,8 @@ class Translator:
         Networks in the ensemble; each has weights, order and partners of its own, their mean is the prediction and
         their standard deviation its ``spread``.
     epochs
-        Most passes over the target cells; ``None``: as many as make about 1,000 steps.
+        Most passes over the target cells; ``None``: as many as make about 200 steps, five at least. Few, because longer
+        training learns what is wrong in a soft matching; for true pairs give more.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     progress
@@ -169,8 +170,7 @@ class Translator:
             msg = f"the matching is of {matching.shape} cells; the data have {len(sides[0])} and {len(sides[1])}."
             raise OptionError(msg)
         learn, valid, notes = split_partners(rows, seed=self.seed)
-        digest = "" if checkpoint is None else digest_of(sides, rows)
-        self.model_, self.history_, more = self._train(sides, (learn, valid), digest, checkpoint)
+        self.model_, self.history_, more = self._train(sides, (learn, valid), digest_of(sides, rows), checkpoint)
         self.notes_ = (*notes, *more)
         return self
 
