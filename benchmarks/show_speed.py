@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import unpaired as up
 
 CELLS, FEATURES, LABELS = 8000, 50, 8
-EPOCHS, BATCH, HIDDEN = 20, 256, 256
+EPOCHS, BATCH, HIDDEN = 8, 256, 256
 
 
 class Plain(nn.Module):

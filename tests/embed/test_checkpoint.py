@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from torch import nn
 from torch.nn import functional
 
 from unpaired.embed import checkpoint as module
@@ -287,3 +288,25 @@ def test_removing_leaves_nothing_and_may_be_done_twice(tmp_path):
     for _ in range(2):
         remove_checkpoint(file)
         assert [f.name for f in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_last_state(tmp_path, monkeypatch):
+    import safetensors.torch
+
+    net = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(net.parameters())
+    net(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    progress = Progress(1, 0, [1.0], torch.ones(1), {k: v.clone() for k, v in net.state_dict().items()})
+    keep = Checkpoint(tmp_path / "state", {"a": 1}, every=0.0)
+    keep.save(progress, net, optimizer, last=False)
+    before = (tmp_path / "state").read_bytes()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OutputError, match=r"state cannot be written .*No space left"):
+        keep.save(progress, net, optimizer, last=True)
+    assert (tmp_path / "state").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["state"]

@@ -312,3 +312,15 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(monkeypatch, 
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(OptionError, match=r"device must be auto or one that this machine has \(cpu\); got"):
         resolve_device(device)
+
+
+def test_an_interrupt_is_an_interrupt(cells, monkeypatch):
+    """Lightning ends the process instead; a notebook would lose all that it holds."""
+    from unpaired.embed import learning
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learning._Classification, "loss", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(cells)

@@ -173,7 +173,7 @@ def test_where_all_go_to_one_source_cell_it_is_learned_from_and_a_note_says_so(b
     hub[:, 3] = 1
     matching = blocky([hub, uniform(30, 40)])
     learn, valid, notes = split(matching)
-    assert (len(learn.rows), len(valid.rows), len(valid.inputs)) == (45, 5, 10 + 4)
+    assert (len(learn.rows), len(valid.rows), len(valid.inputs)) == (45, 5, 1 + 4)  # no cell without mass
     assert notes == (
         "2 of the 5 cells of image that choose the epoch share their partners with cells that are learned from.",
     )
@@ -344,3 +344,13 @@ def test_a_matching_is_turned_either_way_and_refused_for_others(blocky, couple, 
 
 def test_no_partners_have_no_rows():
     assert len(Partners(()).rows) == len(Partners(()).inputs) == 0
+
+
+def test_source_cells_without_mass_are_no_inputs(blocky):
+    weights = uniform(20, 12).copy()
+    weights[:, [2, 7]] = 0
+    matching = blocky([weights])
+    learn, valid, _ = split(matching)
+    dead = set(matching.blocks[0].cols[[2, 7]].tolist())
+    assert not dead & {*learn.inputs.tolist(), *valid.inputs.tolist()}
+    assert len({*learn.inputs.tolist(), *valid.inputs.tolist()}) == 10

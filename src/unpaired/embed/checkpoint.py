@@ -129,6 +129,7 @@ class Checkpoint:
         """Write the file, if it is time to, or this was the last epoch."""
         if not last and time.monotonic() - self._last < self._every:
             return
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         tensors = {f"net/{k}": v for k, v in net.state_dict().items()}
@@ -141,7 +142,14 @@ class Checkpoint:
         part = _part(self._path)
         whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         told = json.dumps(done)
-        save_file(whole, part, metadata={"made_of": self._made_of, "progress": told, "sha256": _digest(whole, told)})
+        try:
+            save_file(
+                whole, part, metadata={"made_of": self._made_of, "progress": told, "sha256": _digest(whole, told)}
+            )
+        except (OSError, SafetensorError) as error:
+            part.unlink(missing_ok=True)
+            msg = f"{self._path} cannot be written ({error}); make room on the disk and start again: it is taken up."
+            raise OutputError(msg) from None
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(self._path)

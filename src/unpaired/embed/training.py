@@ -256,7 +256,10 @@ def train_ensemble(
             callbacks=[keep],
         )
         with bar:
-            trainer.fit(_Module(task, settings, past), _Epochs(task, seed, done))
+            try:
+                trainer.fit(_Module(task, settings, past), _Epochs(task, seed, done))
+            except SystemExit:  # what Lightning makes of Ctrl-C
+                raise KeyboardInterrupt from None
     task.net.to(device)
     return keep.past.history
 

@@ -129,7 +129,7 @@ def split_partners(matching: Matching, *, seed: int) -> tuple[Partners, Partners
     DataError
         If fewer than two target cells have a partner.
     """
-    whole = [b.take(np.flatnonzero(b.sums(1) > 0)) for b in matching.matched]
+    whole = [b.take(np.flatnonzero(b.sums(1) > 0), np.flatnonzero(b.sums(0) > 0)) for b in matching.matched]
     whole = [b for b in whole if b.matched]
     matched = sum(len(b.rows) for b in whole)
     if matched < 2:
