@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from unpaired.embed import checkpoint as module
-from unpaired.embed.checkpoint import Checkpoint, remove_checkpoint
+from unpaired.embed.checkpoint import Checkpoint, Progress, remove_checkpoint
 from unpaired.embed.networks import MLP
 from unpaired.embed.training import TrainingSettings, train_ensemble
 from unpaired.errors import OutputError

@@ -347,7 +347,7 @@ def test_no_partners_have_no_rows():
 
 
 def test_source_cells_without_mass_are_no_inputs(blocky):
-    weights = uniform(20, 12).copy()
+    weights = np.full((20, 12), 1 / 240)
     weights[:, [2, 7]] = 0
     matching = blocky([weights])
     learn, valid, _ = split(matching)
