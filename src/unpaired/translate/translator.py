@@ -183,6 +183,11 @@ class Translator:
             The source modality of a data set, or readings ``(n, p)`` (dense or sparse; ``(n, C, H, W)`` for images)
             with the features that were learned with, as measured: the stored recipe is applied.
 
+        Returns
+        -------
+        Prediction
+            Of a head of counts, the counts expected in a cell of the median total of those learned from.
+
         Raises
         ------
         NotFittedError
