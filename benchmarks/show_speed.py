@@ -119,4 +119,4 @@ def _plain_predict(nets: list[Plain], values: np.ndarray) -> tuple[Tensor, Tenso
     x = torch.as_tensor(values)
     parts = [torch.stack([net(part) for net in nets]) for part in x.split(4096)]
     out = torch.cat(parts, dim=1)
-    return out.mean(0), out.std(0)
+    return out.mean(0), out.std(0, correction=0)

@@ -156,8 +156,10 @@ class Model:
             size = self.target.size
             sizes = None if size is None else torch.full(many.shape[:2], size, device=self.device)
             out = net(many, sizes)
-            spread = torch.full_like(out[0], torch.nan) if members == 1 else out.std(dim=0, correction=0)
-            mean, spread = out.mean(dim=0).cpu().numpy(), spread.cpu().numpy()
+            mean = out.mean(dim=0)
+            # By hand: torch's own deviation over the first axis takes as long as the networks.
+            spread = torch.full_like(mean, torch.nan) if members == 1 else ((out - mean) ** 2).mean(dim=0).sqrt()
+            mean, spread = mean.cpu().numpy(), spread.cpu().numpy()
         return mean * self.target.scale + self.target.center, spread * self.target.scale
 
 
