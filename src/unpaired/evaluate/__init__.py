@@ -1,1 +1,1 @@
-"""How good a matching is."""
+"""How good a matching is, and what was predicted from it."""
