@@ -320,18 +320,6 @@ def test_the_order_of_one_sides_rows_changes_their_numbers_only(toy, reorder, ma
 # ------------------------------------------------------------------ the rest
 
 
-def test_expected_values_are_the_rows_means(blocky, couple, kind, full):
-    rng = np.random.default_rng(8)
-    matching = blocky([couple(kind, n, m, rng) for n, m in ((6, 4), (5, 8))])
-    partners = Partners(matching.blocks)
-    values = rng.normal(size=(12, 3))
-    somewhere = rng.permutation(12)
-    p = full(matching)
-    p /= p.sum(axis=1, keepdims=True)
-    found = partners.expect(values[somewhere], np.argsort(somewhere))
-    assert np.allclose(found, (p @ values)[partners.rows])
-
-
 def test_a_matching_is_turned_either_way_and_refused_for_others(blocky, couple, kind, full):
     matching = blocky([couple(kind, 5, 4, np.random.default_rng(9))], names=("rna", "image"))
     there, back = turned(matching, "rna", "image"), turned(matching, "image", "rna")

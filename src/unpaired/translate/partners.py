@@ -72,18 +72,6 @@ class Partners:
                 yield drawn[:, at * draws : (at + 1) * draws]
             epoch = (part + 1) * _AHEAD
 
-    def expect(self, values: Array, at: Array) -> Array:
-        """Return ``(n, d)`` means of the partners' values: E_M[value | target cell].
-
-        Parameters
-        ----------
-        values
-            ``(k, d)`` values of source cells.
-        at
-            Source cell -> its row in ``values``.
-        """
-        return np.concatenate([b.project(values[at[b.cols]]) for b in self.blocks])
-
 
 def turned(matching: Matching, source: str, target: str) -> Matching:
     """Return the matching with ``target`` cells as rows and ``source`` cells as columns.
