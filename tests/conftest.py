@@ -51,3 +51,28 @@ def make_toy(
 def toy():
     """Factory of small data sets with their truth; see :func:`make_toy`."""
     return make_toy
+
+
+def dense_of(matching):
+    """The whole coupling as it is in the blocks, ``(n_source, n_target)``, by nothing but assignment."""
+    out = np.zeros(matching.shape)
+    for block in matching.matched:
+        out[np.ix_(block.rows, block.cols)] = block.dense()
+    return out
+
+
+@pytest.fixture(scope="session")
+def full():
+    """The dense coupling of a matching; see :func:`dense_of`."""
+    return dense_of
+
+
+@pytest.fixture(scope="session")
+def one_thread():
+    """One thread a test process: networks as small as a test's only wait for each other's threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,12 +1,8 @@
-"""One thread a test process: networks this small only wait for each other's threads."""
+"""Networks are trained on one thread here."""
 
 import pytest
-import torch
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_thread):
+    return one_thread

@@ -33,22 +33,7 @@ def make_problem(counts=None, *, points=None, d=2, unlabelled=0, noise=None, see
     return Dataset(made, classes), Embedding(arrays, "latent", spread, dims, Provenance("test", {}))
 
 
-def dense_of(matching):
-    """The whole coupling as it is in the blocks, ``(n_source, n_target)``, by nothing but assignment."""
-    out = np.zeros(matching.shape)
-    for block in matching.blocks:
-        if block.matched:
-            out[np.ix_(block.rows, block.cols)] = block.dense()
-    return out
-
-
 @pytest.fixture(scope="session")
 def problem():
     """Factory of small problems; see :func:`make_problem`."""
     return make_problem
-
-
-@pytest.fixture(scope="session")
-def full():
-    """The dense coupling of a matching; see :func:`dense_of`."""
-    return dense_of

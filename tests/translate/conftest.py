@@ -1,11 +1,10 @@
-"""Couplings of every kind that a matching can hold, and one thread a test process."""
+"""Couplings of every kind that a matching can hold, and networks on one thread."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
-import torch
 
 from unpaired.data.types import Truth
 from unpaired.embed.embedding import Provenance
@@ -18,12 +17,8 @@ KINDS = ("dense", "csr", "product", "plan")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    """Networks this small only wait for each other's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_thread):
+    return one_thread
 
 
 def make_weights(kind, n, m, rng):
@@ -77,14 +72,6 @@ def in_other_order(data, truth, name, *, seed=7):
     return replace(data, modalities=dict(data.modalities) | {name: side}), Truth(units), order
 
 
-def dense_of(matching):
-    """The whole coupling as it is in the blocks, by nothing but assignment."""
-    out = np.zeros(matching.shape)
-    for block in matching.matched:
-        out[np.ix_(block.rows, block.cols)] = block.dense()
-    return out
-
-
 @pytest.fixture(scope="session")
 def couple():
     """Make weights of one kind; see :func:`make_weights`."""
@@ -107,12 +94,6 @@ def matched():
 def reorder():
     """Shuffle one side's rows; see :func:`in_other_order`."""
     return in_other_order
-
-
-@pytest.fixture(scope="session")
-def full():
-    """The dense coupling of a matching; see :func:`dense_of`."""
-    return dense_of
 
 
 @pytest.fixture

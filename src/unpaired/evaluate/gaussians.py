@@ -36,7 +36,11 @@ class Gaussian:
 
     @classmethod
     def of(cls, X: Array) -> Gaussian:
-        """Fit to ``(n, p)`` readings by Ledoit and Wolf's shrinkage towards a multiple of the identity."""
+        """Fit to ``(n, p)`` readings by Ledoit and Wolf's shrinkage towards a multiple of the identity.
+
+        From the eigenvalues of the smaller side, because scikit-learn's goes over all pairs of features: minutes a
+        label for the genes of a few cells.
+        """
         n, p = X.shape
         mean = X.mean(axis=0)
         c = X - mean

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from unpaired._version import __version__
 from unpaired.data.preprocess import Recipe
 from unpaired.data.types import Array
-from unpaired.errors import DataError, OptionError, OutputError, Problem
+from unpaired.errors import DataError, OptionError, OutputError, Problem, UnpairedError
 from unpaired.files import sha256, write_json
 from unpaired.options import check_choice, check_integer, check_number, check_seed
 from unpaired.translate.model import Input, Model, Output
@@ -35,6 +35,9 @@ NETWORKS = ("default", "published")
 _FORMAT = "unpaired-model"
 _FORMAT_VERSION = 1
 _WEIGHTS, _CONFIG = "model.safetensors", "model.json"
+_WRONG = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError, UnpairedError)
+"""What a file raises that was not written by us; a broken module of a library is no fault of the file."""
+
 _LARGEST = 2**27  # readings of a cell that a file may speak of
 
 
@@ -185,6 +188,7 @@ def load_model(folder: Path, device: str) -> tuple[Model, dict[str, Any]]:
     DataError
         If a file is missing, damaged or of a newer format.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     record = _read_record(folder / _CONFIG)
@@ -202,7 +206,7 @@ def load_model(folder: Path, device: str) -> tuple[Model, dict[str, Any]]:
         )
         blank = np.zeros if len(source.shape) > 1 else sp.csr_matrix
         model.predict(blank((1, *source.shape), dtype=np.float32))  # so that what is wrong shows now, not at its use
-    except Exception as error:  # whatever a file may hold that is not ours
+    except (*_WRONG, SafetensorError) as error:
         raise _damaged(folder / _CONFIG, f"does not describe a model ({type(error).__name__}: {error})") from None
     return replace(model, device=device), record
 
