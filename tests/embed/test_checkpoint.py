@@ -37,6 +37,7 @@ class Regression:
             members=2, n_in=4, n_out=2, hidden=5, layout="LBRD", dropout=0.3, linear=True, generator=generator
         )
         rng = np.random.default_rng(0)
+        self.players = (self.net,)
         self.x = torch.as_tensor(rng.normal(size=(60, 4)), dtype=torch.float32)
         self.y = self.x[:, :2] ** 2 + torch.as_tensor(rng.normal(size=(60, 2)), dtype=torch.float32)
         self.stop = stop  # (epoch, batch) before which all ends
@@ -51,7 +52,7 @@ class Regression:
                 raise Killed
             yield order[:, step * 15 : (step + 1) * 15]
 
-    def loss(self, batch):
+    def loss(self, batch, player):
         return functional.mse_loss(self.net(self.x[batch]), self.y[batch], reduction="sum") / batch.shape[1]
 
     def validate(self):
@@ -299,7 +300,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_last_state(tmp_path, monkeyp
     optimizer.step()
     progress = Progress(1, 0, [1.0], torch.ones(1), {k: v.clone() for k, v in net.state_dict().items()})
     keep = Checkpoint(tmp_path / "state", {"a": 1}, every=0.0)
-    keep.save(progress, net, optimizer, last=False)
+    keep.save(progress, net, [optimizer], last=False)
     before = (tmp_path / "state").read_bytes()
 
     def full(*_, **__):
@@ -307,6 +308,6 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_last_state(tmp_path, monkeyp
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(OutputError, match=r"state cannot be written .*No space left"):
-        keep.save(progress, net, optimizer, last=True)
+        keep.save(progress, net, [optimizer], last=True)
     assert (tmp_path / "state").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["state"]

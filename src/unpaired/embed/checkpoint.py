@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Progress:
     kept
         The state of the network with every member at its best epoch.
     optimizer
-        Name of a parameter -> its state in the optimizer, where the training was read back.
+        Name of a parameter -> its state in its optimizer, where the training was read back.
     """
 
     epochs: int
@@ -46,9 +46,9 @@ class Progress:
     kept: dict[str, Tensor]
     optimizer: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
-    def restore_optimizer(self, optimizer: torch.optim.Optimizer, net: nn.Module) -> None:
-        """Give the optimizer the state that it had."""
-        for name, parameter in net.named_parameters():
+    def restore_optimizers(self, optimizers: Sequence[torch.optim.Optimizer], net: nn.Module) -> None:
+        """Give the optimizers the state that they had."""
+        for name, parameter, optimizer in _owned(net, optimizers):
             # The count of steps stays where the optimizer keeps it, on the CPU.
             optimizer.state[parameter] = {
                 k: v if k == "step" else v.to(parameter.device) for k, v in self.optimizer[name].items()
@@ -125,7 +125,9 @@ class Checkpoint:
         progress = info.get("progress", "")
         return (tensors, progress) if info.get("sha256") == _digest(tensors, progress) else None
 
-    def save(self, progress: Progress, net: nn.Module, optimizer: torch.optim.Optimizer, *, last: bool) -> None:
+    def save(
+        self, progress: Progress, net: nn.Module, optimizers: Sequence[torch.optim.Optimizer], *, last: bool
+    ) -> None:
         """Write the file, if it is time to, or this was the last epoch."""
         if not last and time.monotonic() - self._last < self._every:
             return
@@ -134,7 +136,7 @@ class Checkpoint:
 
         tensors = {f"net/{k}": v for k, v in net.state_dict().items()}
         tensors |= {f"kept/{k}": v for k, v in progress.kept.items()}
-        for name, parameter in net.named_parameters():
+        for name, parameter, optimizer in _owned(net, optimizers):
             state = optimizer.state[parameter]
             tensors |= {f"optimizer/{name}/{slot}": torch.as_tensor(v) for slot, v in state.items()}
         tensors["best"] = progress.best
@@ -160,6 +162,16 @@ def remove_checkpoint(path: Path) -> None:
     """Take the file of a training away: what it was for is done."""
     for file in (path, _part(path)):
         file.unlink(missing_ok=True)
+
+
+def _owned(
+    net: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:
+    """Iterate over the parameters of a network, each with its name and the optimizer that it learns by."""
+    by = {p: o for o in optimizers for group in o.param_groups for p in group["params"]}
+    for name, parameter in net.named_parameters():
+        if parameter in by:
+            yield name, parameter, by[parameter]
 
 
 def _part(path: Path) -> Path:

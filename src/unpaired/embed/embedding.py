@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
@@ -11,7 +11,7 @@ import numpy as np
 from unpaired.data.types import Array, Dataset
 from unpaired.errors import OptionError
 
-__all__ = ["Embedder", "Embedding", "Provenance", "features_embedding"]
+__all__ = ["Embedder", "Embedding", "Provenance", "Snapshot", "Watch", "features_embedding"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,36 @@ class Embedding:
     def __repr__(self) -> str:
         parts = ", ".join(f"{n} {'x'.join(map(str, a.shape))}" for n, a in self.arrays.items())
         return f"Embedding({parts}; {self.space} space by {self.made_by.method})"
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What an embedder has learned after an epoch, for whoever watches it learn.
+
+    Attributes
+    ----------
+    epoch
+        Its number, from 0.
+    modality
+        The modality that is learned just now; ``None`` where all are learned at once.
+    loss
+        The validation loss that the epoch is chosen by, mean over the members of an ensemble.
+    cross_entropy
+        Validation cross-entropy of the labels, in nats.
+    embed
+        Gives modality name -> ``(n, d)`` coordinates of another data set's cells as of this epoch, for the modalities
+        that are learned just now. To be called while the snapshot is shown, not later.
+    """
+
+    epoch: int
+    modality: str | None
+    loss: float
+    cross_entropy: float
+    embed: Callable[[Dataset], Mapping[str, Array]]
+
+
+Watch = Callable[[Snapshot], None]
+"""Called by ``fit`` after every epoch."""
 
 
 @runtime_checkable

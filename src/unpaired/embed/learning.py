@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unpaired.data.types import Array
-from unpaired.embed.training import TrainingSettings, chunk_rows, train_ensemble
+from unpaired.embed.training import TrainingSettings, Watch, chunk_rows, train_ensemble
 from unpaired.seeds import named_seed
 
 __all__ = ["train"]
@@ -23,6 +23,7 @@ class _Classification:
         self, net: nn.Module, x: Tensor, y: Tensor, rows: Sequence[Array], valid: Sequence[Array], batch: int, seed: int
     ) -> None:
         self.net = net
+        self.players = (net,)
         self._x, self._y, self._seed = x, y, seed
         self._rows = [torch.as_tensor(r) for r in rows]
         shortest = min(len(r) for r in rows)
@@ -39,7 +40,7 @@ class _Classification:
             part = slice(step * self._size, (step + 1) * self._size)
             yield torch.stack([o[part] for o in order])
 
-    def loss(self, batch: Tensor) -> Tensor:
+    def loss(self, batch: Tensor, player: int) -> Tensor:
         rows = batch.to(self._x.device)
         logits = self.net(self._x[rows])
         # A sum over members: each member's gradient is what it would be alone.
@@ -66,6 +67,7 @@ def train(
     device: str,
     seed: int,
     progress: bool,
+    watch: Watch | None = None,
 ) -> list[float]:
     """Train every member of an ensemble on its own rows, keep each at its best on its own validation rows.
 
@@ -85,6 +87,8 @@ def train(
         Seed of the order of the cells and of dropout.
     progress
         Show a progress bar.
+    watch
+        As in :func:`~unpaired.embed.training.train_ensemble`.
 
     Returns
     -------
@@ -98,4 +102,4 @@ def train(
     """
     xt, yt = torch.as_tensor(x, device=device), torch.as_tensor(y, device=device)
     task = _Classification(net, xt, yt, rows, valid, settings.batch, seed)
-    return train_ensemble(task, settings, device=device, seed=seed, progress=progress)
+    return train_ensemble(task, settings, device=device, seed=seed, progress=progress, watch=watch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -22,6 +22,9 @@ from unpaired.errors import OptionError, UnpairedError
 from unpaired.seeds import named_seed
 
 __all__ = ["Task", "TrainingSettings", "chunk_rows", "predict", "resolve_device", "train_ensemble"]
+
+Watch = Callable[[int, Tensor], None]
+"""``watch(epoch, losses)``."""
 
 _CHUNK = 4096  # cells a forward pass when predicting
 
@@ -44,6 +47,10 @@ class TrainingSettings:
         ``"adam"`` (decay as a penalty, as published) or ``"adamw"`` (decoupled).
     patience
         Stop when no member has improved for so many epochs.
+    cycle
+        Whether the schedule moves with every step, or with every epoch (as published).
+    precision
+        Of what the losses are computed in; weights, their averages and validation are of float32 in any case.
     """
 
     epochs: int
@@ -52,6 +59,8 @@ class TrainingSettings:
     decay: float
     optimizer: Literal["adam", "adamw"]
     patience: int
+    cycle: Literal["step", "epoch"] = "step"
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class Task(Protocol):
@@ -63,6 +72,11 @@ class Task(Protocol):
         ...
 
     @property
+    def players(self) -> tuple[nn.Module, ...]:
+        """The parts of the net that learn in turn at every batch, each by its own optimizer: mostly the whole net."""
+        ...
+
+    @property
     def steps(self) -> int:
         """Batches an epoch."""
         ...
@@ -71,8 +85,8 @@ class Task(Protocol):
         """Iterate over the batches of an epoch, which must depend on the epoch's number alone."""
         ...
 
-    def loss(self, batch: Any) -> Tensor:
-        """Return the loss, summed over members: each member's gradient is what it would be alone."""
+    def loss(self, batch: Any, player: int) -> Tensor:
+        """Return a player's loss, summed over members: each member's gradient is what it would be alone."""
         ...
 
     def validate(self) -> Tensor:
@@ -120,37 +134,77 @@ class _Epochs:
 
 
 class _Module(lightning.LightningModule):
-    def __init__(self, task: Task, settings: TrainingSettings, past: Progress | None) -> None:
+    def __init__(self, task: Task, settings: TrainingSettings, device: str, past: Progress | None) -> None:
         super().__init__()
         self.net = task.net
+        self.automatic_optimization = False  # the players take turns
         self._task, self._settings, self._past = task, settings, past
+        self._device_name = device
 
-    def training_step(self, batch: Any, _: int) -> Tensor:
-        return self._task.loss(batch)
+    def training_step(self, batch: Any, _: int) -> None:
+        low = self._settings.precision == "bfloat16"
+        for player, (optimizer, cycle) in enumerate(zip(self._turns(), self._cycles(), strict=True)):
+            with torch.autocast(self._device_name, torch.bfloat16, enabled=low):
+                loss = self._task.loss(batch, player)
+            # What another player's loss left on these parameters is no part of this one's gradient.
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+            if self._settings.cycle == "step":
+                cycle.step()
+
+    def on_train_epoch_end(self) -> None:
+        if self._settings.cycle == "epoch":
+            for cycle in self._cycles():
+                cycle.step()
 
     def configure_optimizers(self) -> Any:
-        s = self._settings
-        kind = torch.optim.AdamW if s.optimizer == "adamw" else torch.optim.Adam
-        optimizer = kind(self.net.parameters(), lr=s.rate, weight_decay=s.decay)
+        optimizers = [self._optimizer(part) for part in self._task.players]
+        if self._past is not None:
+            self._past.restore_optimizers(optimizers, self.net)
+        return optimizers, [self._cycle(optimizer) for optimizer in optimizers]
+
+    def _turns(self) -> list[Any]:
+        return _listed(self.optimizers())
+
+    def _cycles(self) -> list[Any]:
+        return _listed(self.lr_schedulers())
+
+    def _optimizer(self, part: nn.Module) -> torch.optim.Optimizer:
+        kind = torch.optim.AdamW if self._settings.optimizer == "adamw" else torch.optim.Adam
+        return kind(part.parameters(), lr=self._settings.rate, weight_decay=self._settings.decay)
+
+    def _cycle(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.OneCycleLR:
+        s, steps = self._settings, self._task.steps if self._settings.cycle == "step" else 1
         cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=s.rate, total_steps=s.epochs * self._task.steps + 1, pct_start=0.1
+            optimizer, max_lr=s.rate, total_steps=s.epochs * steps + 1, pct_start=0.1
         )
         if self._past is not None:
-            self._past.restore_optimizer(optimizer, self.net)
-            cycle.last_epoch = self._past.epochs * self._task.steps - 1
+            cycle.last_epoch = self._past.epochs * steps - 1
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # it asks for a step of the optimizer first, which was long ago
                 cycle.step()
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+        return cycle
+
+
+def _listed(one_or_more: Any) -> list[Any]:
+    """Lightning gives one thing bare and several in a list."""
+    return one_or_more if isinstance(one_or_more, list) else [one_or_more]
 
 
 class _KeepBest(Callback):
     """Keep every member at its lowest validation loss; stop when none improves any more."""
 
     def __init__(
-        self, task: Task, settings: TrainingSettings, past: Progress | None, checkpoint: Checkpoint | None, bar: tqdm
+        self,
+        task: Task,
+        settings: TrainingSettings,
+        past: Progress | None,
+        checkpoint: Checkpoint | None,
+        watch: Watch | None,
+        bar: tqdm,
     ) -> None:
-        self._task, self._settings, self._checkpoint, self._bar = task, settings, checkpoint, bar
+        self._task, self._settings, self._checkpoint, self._watch, self._bar = task, settings, checkpoint, watch, bar
         state = task.net.state_dict()
         if past is None:
             members = len(next(iter(state.values())))
@@ -162,6 +216,8 @@ class _KeepBest(Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         net = self._task.net.eval()
         losses = self._task.validate()
+        if self._watch is not None:
+            self._watch(self.past.epochs, losses)
         net.train()
         if not bool(torch.isfinite(losses).all()):
             msg = "training a network gave values that are not finite; check the features or use recipe 'scale'."
@@ -180,7 +236,7 @@ class _KeepBest(Callback):
         trainer.should_stop = past.stale >= self._settings.patience
         if self._checkpoint is not None:
             last = trainer.should_stop or past.epochs == self._settings.epochs
-            self._checkpoint.save(past, net, trainer.optimizers[0], last=last)
+            self._checkpoint.save(past, net, trainer.optimizers, last=last)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._task.net.load_state_dict(self.past.kept)
@@ -206,6 +262,7 @@ def train_ensemble(
     seed: int,
     progress: bool,
     checkpoint: Checkpoint | None = None,
+    watch: Watch | None = None,
 ) -> list[float]:
     """Train every member of an ensemble, and keep each at its best epoch.
 
@@ -224,6 +281,9 @@ def train_ensemble(
     checkpoint
         Where the training is kept while it runs; one that is there is taken up again, and gives what it would have
         given without the interruption.
+    watch
+        Called after every epoch with its number (from 0) and the ``(members,)`` validation losses, while the network
+        is as this epoch left it.
 
     Returns
     -------
@@ -239,7 +299,7 @@ def train_ensemble(
     past = None if checkpoint is None else checkpoint.load(task.net)
     done = 0 if past is None else past.epochs
     bar = tqdm(total=settings.epochs, initial=done, desc="training", unit="epoch", disable=not progress, leave=False)
-    keep = _KeepBest(task, settings, past, checkpoint, bar)
+    keep = _KeepBest(task, settings, past, checkpoint, watch, bar)
     if done >= settings.epochs or keep.past.stale >= settings.patience:
         task.net.load_state_dict(keep.past.kept)
         return keep.past.history
@@ -257,7 +317,7 @@ def train_ensemble(
         )
         with bar:
             try:
-                trainer.fit(_Module(task, settings, past), _Epochs(task, seed, done))
+                trainer.fit(_Module(task, settings, device, past), _Epochs(task, seed, done))
             except SystemExit:  # what Lightning makes of Ctrl-C
                 raise KeyboardInterrupt from None
     task.net.to(device)

@@ -124,6 +124,7 @@ class Translation:
         seed: int,
     ) -> None:
         self.net = net
+        self.players = (net,)
         self._x, self._targets, self._sizes = x, targets, sizes
         self._learn, self._valid, self._loss, self._seed = learn, valid, loss, seed
         self._members = len(next(net.parameters()))
@@ -145,7 +146,7 @@ class Translation:
             at = order[:, step * self._size : (step + 1) * self._size]
             yield Batch(at, drawn.gather(2, at.expand(self._draws, -1, -1)))
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch, player: int = 0) -> Tensor:
         """Return the loss, mean over cells and features, summed over members."""
         rows = self._rows[batch.at.cpu()]
         y, size = self._targets[rows], self._sizes_of(rows)
