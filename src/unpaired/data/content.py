@@ -16,10 +16,12 @@ def row_keys(X: Any, *, salt: str) -> NDArray[np.uint64]:
     """Return ``(n,)`` uint64 content hashes of the rows of ``X`` (dense, CSR or images), salted by ``salt``.
 
     What is hashed are the places and the float32 values that are not zero, so that it does not matter how the readings
-    are stored.
+    are stored; of images all values, a picture at a time: few are zero, and a copy of all may have no room.
     """
+    if np.ndim(X) == 4:
+        return _picture_keys(X, salt)
     sparse = sp.issparse(X)
-    rows: Any = X.tocsr() if sparse else np.asarray(X, dtype=np.float32).reshape(X.shape[0], int(np.prod(X.shape[1:])))
+    rows: Any = X.tocsr() if sparse else np.asarray(X, dtype=np.float32)
     start = blake2b(salt.encode(), digest_size=8)
     keys = np.empty(X.shape[0], dtype=np.uint64)
     for i in range(len(keys)):
@@ -35,4 +37,13 @@ def row_keys(X: Any, *, salt: str) -> NDArray[np.uint64]:
         digest.update(places.astype(np.int64).tobytes())
         digest.update(values.tobytes())
         keys[i] = int.from_bytes(digest.digest(), "little")
+    return keys
+
+
+def _picture_keys(X: Any, salt: str) -> NDArray[np.uint64]:
+    keys = np.empty(len(X), dtype=np.uint64)
+    for i, picture in enumerate(X):
+        values = np.asarray(picture, dtype=np.float32) + np.float32(0)  # no -0, which is not 0 to a hash
+        key = blake2b(salt.encode() + values.tobytes(), digest_size=8).digest()
+        keys[i] = int.from_bytes(key, "little")
     return keys

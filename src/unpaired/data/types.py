@@ -42,7 +42,8 @@ class Modality:
     name
         The modality's name, unique in its data set.
     X
-        ``(n, p)`` dense or CSR, or ``(n, C, H, W)`` images; float32, as measured.
+        ``(n, p)`` dense or CSR, or ``(n, C, H, W)`` images; float32, as measured (images
+        may be uint8).
     labels
         ``(n,)`` integer codes into ``Dataset.classes``; -1 where the label is unknown.
     ids
