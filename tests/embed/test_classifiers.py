@@ -5,8 +5,10 @@ import pytest
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
-from unpaired.embed.classifiers import choose_classifier, fit_logistic, fit_network, out_of_fold
+from unpaired.embed.classifiers import choose_classifier, fit_logistic, out_of_fold
+from unpaired.embed.fit_network import fit_network
 from unpaired.embed.folds import Split, make_splits
+from unpaired.embed.inputs import Inputs
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 
@@ -89,7 +91,8 @@ def test_images_are_flattened_for_logistic_regression():
 
 
 def network(x, y, splits, *, epochs, kind="mlp"):
-    return fit_network(x, y, splits, kind=kind, classes=3, epochs=epochs, device="cpu", seed=0, progress=False)
+    inputs = Inputs(x.astype(np.float32), np.arange(len(x)))
+    return fit_network(inputs, y, splits, kind=kind, classes=3, epochs=epochs, device="cpu", seed=0, progress=False)
 
 
 def test_a_network_learns_what_is_easy():
@@ -113,3 +116,20 @@ def test_a_network_does_not_depend_on_the_cells_it_holds_out(kind):
 def test_a_network_remembers_how_its_training_went():
     x, y = cells()
     assert len(network(x, y, splits_of(y), epochs=3).history) == 3
+
+
+def test_a_network_scores_the_cells_held_out_as_it_scores_all():
+    x, y = cells()
+    splits = splits_of(y)
+    model = network(x, y, splits, epochs=2)
+    inputs = Inputs(x.astype(np.float32), np.arange(len(x)))
+    np.testing.assert_allclose(model.held_out(inputs, splits), out_of_fold(model.logits(inputs), splits), atol=1e-5)
+
+
+def test_the_epochs_shown_are_those_of_the_history():
+    x, y = cells()
+    seen = []
+    inputs = Inputs(x.astype(np.float32), np.arange(len(x)))
+    options = {"kind": "mlp", "classes": 3, "epochs": 3, "device": "cpu", "seed": 0, "progress": False}
+    model = fit_network(inputs, y, splits_of(y), **options, watch=lambda e, m: seen.append((e, m.history)))
+    assert seen == [(e, model.history[: e + 1]) for e in range(3)]

@@ -4,8 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from unpaired.embed.inputs import standardise, trained_labels
+from unpaired.data.preprocess import fit_recipe
+from unpaired.data.types import Modality
+from unpaired.embed.feed import Feed
+from unpaired.embed.inputs import new_inputs, read_inputs, standardise, trained_labels
 from unpaired.errors import DataError
 
 
@@ -92,3 +96,87 @@ def test_labels_too_small_everywhere_are_named_in_one_sentence_however_many(toy)
     (note,) = notes
     assert "'gene2' (1 in rna, 1 in image)" in note
     assert "and 20 more" in note
+
+
+# ------------------------------------------------------------------ inputs of the networks
+
+
+def photographs(recipe="image", n=9, dtype=np.uint8, seed=0):
+    """Bytes whose channels differ in brightness and contrast."""
+    rng = np.random.default_rng(seed)
+    X = (rng.integers(0, 80, size=(n, 3, 8, 6)) * np.array([1, 2, 3])[:, None, None]).astype(dtype)
+    fitted = None if recipe is None else fit_recipe(recipe, X)
+    return Modality("image", X, np.arange(n) % 2, np.array([f"image:{i}" for i in range(n)]), recipe=fitted)
+
+
+def fed(inputs, cells):
+    return Feed(inputs, "cpu")[torch.as_tensor(cells)].numpy()
+
+
+@pytest.mark.parametrize("recipe", ["image", "none", None])
+def test_images_of_bytes_give_what_their_features_are_in_canonical_order(recipe):
+    modality = photographs(recipe)
+    inputs, center, scale = read_inputs(modality)
+    expected = modality.features[modality.order]
+    np.testing.assert_allclose(inputs.dense(), (expected - center) / scale, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(fed(inputs, [3, 0, 8]), expected[[3, 0, 8]], rtol=1e-5, atol=1e-5)
+    assert inputs.shape == (9, 3, 8, 6)
+
+
+@pytest.mark.parametrize("recipe", ["image", "none", None])
+def test_images_of_bytes_are_neither_copied_nor_turned_into_numbers_before_a_batch_is_asked_for(recipe):
+    modality = photographs(recipe)
+    inputs, *_ = read_inputs(modality)
+    feed = Feed(inputs, "cpu")
+    assert inputs.values is modality.X
+    assert feed.values.dtype == torch.uint8
+    assert feed.values.data_ptr() == modality.X.ctypes.data
+    assert "features" not in vars(modality)
+
+
+def test_a_batch_of_images_changes_nothing_of_the_images():
+    modality = photographs()
+    before = modality.X.copy()
+    fed(read_inputs(modality)[0], [0, 1])
+    floats = photographs(None, dtype=np.float32)
+    fed(read_inputs(floats)[0], [0, 1])
+    assert np.array_equal(modality.X, before)
+    assert np.array_equal(floats.X, photographs(None, dtype=np.float32).X)
+
+
+def test_images_that_must_not_be_written_to_are_read_without_a_warning(recwarn):
+    modality = photographs()
+    modality.X.flags.writeable = False
+    fed(read_inputs(modality)[0], [0])
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_batches_of_images_lie_channels_last_for_every_member(dtype):
+    x = Feed(read_inputs(photographs(dtype=dtype))[0], "cpu")[torch.tensor([[0, 1], [2, 3]])]
+    assert x.shape == (2, 2, 3, 8, 6)
+    assert x.dtype == torch.float32
+    assert x[1].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_images_of_floats_are_what_their_recipe_makes_of_them():
+    modality = photographs(dtype=np.float32)
+    inputs, *_ = read_inputs(modality)
+    assert np.array_equal(fed(inputs, np.arange(9)), modality.features[modality.order])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_new_images_are_standardised_by_the_recipe_of_those_learned_from(dtype):
+    modality, other = photographs(dtype=dtype), photographs(dtype=dtype, n=5, seed=1)
+    new = new_inputs(modality, other.X, np.array([4, 2]), np.zeros(1), 1.0)
+    np.testing.assert_allclose(new.dense(), modality.transform(other.X)[[4, 2]], rtol=1e-5, atol=1e-5)
+
+
+def test_tables_are_standardised_in_canonical_order(toy):
+    modality = toy(6)[0]["rna"]
+    inputs, center, scale = read_inputs(modality)
+    expected = (modality.features - center) / scale
+    np.testing.assert_allclose(inputs.dense(), expected[modality.order], atol=1e-6)
+    np.testing.assert_allclose(fed(inputs, [[0, 5], [7, 2]]), expected[modality.order][[[0, 5], [7, 2]]], atol=1e-6)
+    again = new_inputs(modality, modality.X, np.array([3, 1]), center, scale)
+    np.testing.assert_allclose(again.dense(), expected[[3, 1]], atol=1e-6)

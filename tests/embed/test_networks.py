@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from unpaired.embed.convolution import convolve
 from unpaired.embed.networks import MLP, ConvNet
 
 MEMBERS, N_IN, N_OUT, HIDDEN = 3, 5, 4, 8
@@ -177,6 +178,49 @@ def test_member_of_convnet_equals_plain_layers_when_training(shape):
         close(out[m], plain[m](x[m]))
 
 
+@pytest.mark.parametrize("shape", [*IMAGES, (3, 64, 64)], ids=str)
+def test_gradient_of_member_of_convnet_equals_that_of_plain_layers(shape):
+    net = conv(shape).train()
+    x, y = batch(2, 5, *shape), torch.arange(5) % N_OUT
+    plain = [plain_conv(net, m).train() for m in range(2)]
+    sum(functional.cross_entropy(net(x)[m], y) for m in range(2)).backward()
+    for m in range(2):
+        functional.cross_entropy(plain[m](x[m]), y).backward()
+        for ours, layer in zip(net.kernels, plain[m][::3], strict=False):
+            close(ours.grad[m], layer.weight.grad)
+        for ours, layer in zip(net.norms, plain[m][1::3], strict=False):
+            close(ours.scale.grad[m], layer.weight.grad)
+            close(ours.shift.grad[m], layer.bias.grad)
+        close(net.code.weight.grad[m].T, plain[m][-2].weight.grad)
+
+
+@pytest.mark.parametrize("channels", [4, 128, 130])
+@pytest.mark.parametrize("size", [(4, 4), (5, 3), (1, 2)], ids=str)
+def test_convolution_and_its_gradients_are_torchs(channels, size):
+    maps = batch(3, channels, *size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    kernel = batch(6, channels, 3, 3, seed=2).contiguous(memory_format=torch.channels_last).requires_grad_()
+    out, plain = convolve(maps, kernel), functional.conv2d(maps, kernel, stride=2, padding=1)
+    close(out, plain)
+    grad = batch(*out.shape, seed=3)
+    for ours, theirs in zip(*(torch.autograd.grad(o, (maps, kernel), grad) for o in (out, plain)), strict=True):
+        close(ours, theirs)
+
+
+@pytest.mark.parametrize("channels", [3, 128])
+def test_in_bfloat16_the_convnet_learns_nearly_the_same_and_keeps_float32_weights(channels):
+    x, y = batch(2, 6, channels, 32, 32).float(), torch.arange(12) % N_OUT
+    grads = []
+    for low in (False, True):
+        net = conv((channels, 32, 32)).float().train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            out = net(x)
+        assert out.dtype == torch.float32
+        functional.cross_entropy(out.flatten(0, 1), y).backward()
+        grads.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+        assert grads[-1].dtype == torch.float32
+    assert functional.cosine_similarity(*grads, dim=0) > 0.98
+
+
 def test_running_statistics_of_convnet_follow_plain_batch_normalisation():
     net = conv().train()
     plain = [plain_conv(net, m).train() for m in range(2)]
@@ -230,3 +274,18 @@ def test_dropout_is_at_work_only_when_training():
     x = batch(MEMBERS, 20, N_IN)
     assert not torch.equal(net.train()(x), net(x))
     assert torch.equal(net.eval()(x), net(x))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.2, 0.999, 1.0])
+def test_dropout_drops_its_share_and_keeps_the_mean(p):
+    net = mlp("D", dropout=p).train()
+    x = torch.ones(MEMBERS, 301, 101, dtype=torch.float64)
+    torch.manual_seed(0)
+    out = net.steps(x)
+    kept = out != 0
+    assert kept.double().mean().item() == pytest.approx(1 - p, abs=0.005)
+    assert torch.unique(out[kept]).tolist() == pytest.approx([1 / (1 - p)] if p < 1 else [], rel=1e-2)
+
+
+def test_a_single_cell_does_not_stop_the_training_of_an_mlp():
+    assert torch.isfinite(mlp().train()(batch(MEMBERS, 1, N_IN))).all()

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from unpaired.data.preprocess import fit_recipe
 from unpaired.data.types import Dataset, Modality
+from unpaired.embed import fit_network
 from unpaired.embed.propensity import Propensity
+from unpaired.embed.training import TrainingSettings
 from unpaired.errors import NotFittedError, OptionError, UnpairedError
 
 FAST = {"folds": 2, "repeats": 2, "device": "cpu"}
@@ -433,12 +436,130 @@ def test_images_can_be_told_by_logistic_regression_too():
     assert all(q.accuracy > 0.9 for q in model.validation_.values())
 
 
+def as_bytes(data):
+    """The same pictures in whole numbers, with the recipe of images."""
+    made = {}
+    for name, m in data.modalities.items():
+        X = np.clip(60 * m.X + 80, 0, 255).astype(np.uint8)
+        made[name] = replace(m, X=X, recipe=fit_recipe("image", X))
+    return replace(data, modalities=made)
+
+
+def as_floats(data):
+    """The same readings as numbers with a point."""
+    return replace(data, modalities={n: replace(m, X=m.X.astype(np.float32)) for n, m in data.modalities.items()})
+
+
+@pytest.fixture
+def float32(monkeypatch):
+    monkeypatch.setattr(fit_network, "native_bfloat16", lambda device: False)
+
+
+@pytest.mark.parametrize("classifier", ["conv", "logistic"])
+@pytest.mark.usefixtures("float32")
+def test_images_of_bytes_are_learned_as_their_features_are(classifier):
+    data, new = as_bytes(small_images(n=8)), as_bytes(small_images(n=3, seed=1))
+    options = {**FAST, "classifier": classifier, "epochs": 2, "calibrate": False}
+    one = Propensity(**options).fit(data)
+    two = Propensity(**options).fit(as_floats(data))
+    for cells in (data, new):
+        for name in data:
+            np.testing.assert_allclose(
+                one.transform(cells)[name], two.transform(as_floats(cells))[name], rtol=1e-3, atol=1e-3
+            )
+
+
+def test_images_of_bytes_never_become_numbers_as_a_whole():
+    data = as_bytes(small_images(n=4))
+    Propensity(**FAST, epochs=1).fit(data).transform(data)
+    assert not any("features" in vars(m) for m in data.modalities.values())
+
+
+def test_the_order_of_images_does_not_change_a_bit():
+    data = as_bytes(small_images(n=6))
+    moved, rows = permuted(data, rename=True)
+    one, two = (Propensity(**FAST, epochs=2).fit(d).transform(d) for d in (data, moved))
+    assert all(np.array_equal(one[n][rows[n]], two[n]) for n in data)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_the_precision_is_the_one_the_processor_has_and_is_said(monkeypatch, native):
+    monkeypatch.setattr(fit_network, "native_bfloat16", lambda device: native)
+    data = small_images(n=4)
+    used = Propensity(**FAST, classifier={"left": "logistic"}, epochs=1).fit(data).used()
+    assert used["precision"] == {"right": "bfloat16" if native else "float32"}
+
+
+def test_tables_are_learned_in_float32(toy):
+    used = Propensity(**FAST, classifier="mlp", epochs=1).fit(toy(6)[0]).used()
+    assert used["precision"] == {"rna": "float32", "image": "float32"}
+
+
+# ------------------------------------------------------------------ watching it learn
+
+
+def watched(data, **options):
+    model, seen = Propensity(**{**FAST, **options}), []
+    model.fit(data, watch=lambda s: seen.append((s, s.embed(data))))
+    return model, seen
+
+
+@pytest.mark.parametrize("calibrate", [True, False])
+def test_every_epoch_of_every_modality_is_shown_with_its_loss(toy, calibrate):
+    data, _ = toy(12)
+    model, seen = watched(data, classifier="mlp", epochs=3, calibrate=calibrate)
+    assert [(s.modality, s.epoch) for s, _ in seen] == [(n, e) for n in data for e in range(3)]
+    for name, fit in model.fits_.items():
+        losses = [s.loss for s, _ in seen if s.modality == name]
+        np.testing.assert_allclose(losses, fit.models.history, rtol=1e-6)
+        assert losses == [s.cross_entropy for s, _ in seen if s.modality == name]
+
+
+@pytest.mark.parametrize("calibrate", [True, False])
+def test_after_an_only_epoch_the_coordinates_shown_are_those_of_transform(toy, calibrate):
+    data, _ = toy(12, unlabelled=3)
+    other, _ = toy(5, seed=3)
+    shown = []
+    model = Propensity(**FAST, classifier="mlp", epochs=1, calibrate=calibrate)
+    model.fit(data, watch=lambda s: shown.append((s.modality, s.embed(data), s.embed(other))))
+    for name, own, new in shown:
+        assert set(own) == set(new) == {name}
+        np.testing.assert_allclose(own[name], model.transform(data)[name], atol=1e-6)
+        np.testing.assert_allclose(new[name], model.transform(other)[name], atol=1e-6)
+
+
+def test_watching_changes_nothing_of_what_is_learned(toy):
+    data, _ = toy(12)
+    options = {**FAST, "classifier": "mlp", "epochs": 4}
+    one = Propensity(**options).fit(data).transform(data)
+    two = watched(data, classifier="mlp", epochs=4)[0].transform(data)
+    assert all(np.array_equal(one[n], two[n]) for n in data)
+
+
+def test_a_logistic_regression_has_no_epochs_to_be_shown(toy):
+    assert watched(toy(8)[0], classifier="logistic")[1] == []
+
+
 # ------------------------------------------------------------------ the published recipe
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(True, 100), (False, 250)])
+def test_the_published_training_is_that_of_the_paper(images, epochs):
+    settings = fit_network._settings("published", None, images=images, cells=50, device="cpu")
+    precision = "bfloat16" if images and fit_network.native_bfloat16("cpu") else "float32"
+    assert settings == TrainingSettings(epochs, 256, 1e-4, 1e-4, "adam", 10**6, cycle="epoch", precision=precision)
 
 
 def test_the_published_recipe_for_images_is_the_convolutional_encoder():
     model = Propensity.published(epochs=1, device="cpu").fit(small_images(n=6))
     assert [k.shape[1] for k in model.fits_["left"].models.net.kernels] == [32, 64, 128, 256, 512]
+
+
+@pytest.mark.parametrize(("cells", "epochs"), [(24, 100), (900, 29), (3600, 8), (10**5, 8)])
+def test_few_images_are_walked_through_more_often(cells, epochs):
+    settings = fit_network._settings("conv", None, images=True, cells=cells, device="cpu")
+    assert settings.epochs == epochs
+    assert fit_network._settings("conv", 7, images=True, cells=cells, device="cpu").epochs == 7
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from unpaired.embed import training
+from unpaired.embed.inputs import Inputs
 from unpaired.embed.learning import train
 from unpaired.embed.networks import MLP, ConvNet
 from unpaired.embed.training import TrainingSettings, predict, resolve_device
@@ -63,7 +64,7 @@ def run(cells, net=None, *, rows=None, valid=None, seed=0, **changes):
     own_rows, own_valid = parts()
     history = train(
         net,
-        x,
+        Inputs(x, np.arange(len(x))),
         y,
         rows=rows or own_rows,
         valid=valid or own_valid,

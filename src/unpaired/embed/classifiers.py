@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
 
 from unpaired.data.types import Array
 from unpaired.embed.folds import Split
-from unpaired.seeds import named_seed
+from unpaired.embed.inputs import Inputs
 
-if TYPE_CHECKING:
-    from unpaired.embed.training import TrainingSettings
-
-__all__ = ["CLASSIFIERS", "Linear", "Network", "choose_classifier", "fit_logistic", "fit_network"]
+__all__ = ["CLASSIFIERS", "DEVICES", "Linear", "Network", "Watch", "choose_classifier", "fit_logistic", "out_of_fold"]
 
 CLASSIFIERS = ("logistic", "mlp", "conv", "published")
 """Multinomial logistic regression, a small perceptron, a convolutional net, the published networks."""
@@ -44,9 +41,14 @@ class Linear:
     bias: Array
     strength: float
 
-    def logits(self, features: Array) -> Array:
-        """Return ``(M, n, T)`` logits of ``(n, d)`` features."""
+    def logits(self, x: Array | Inputs) -> Array:
+        """Return ``(M, n, T)`` logits of ``(n, ...)`` features."""
+        features = x.dense() if isinstance(x, Inputs) else x
         return np.asarray(features.reshape(len(features), -1) @ self.weight + self.bias[:, None])
+
+    def held_out(self, x: Inputs, splits: Sequence[Split]) -> Array:
+        """Return ``(R, n, T)`` logits of the cells, each by the models that did not see it."""
+        return out_of_fold(self.logits(x), splits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,19 +61,34 @@ class Network:
         A module of :mod:`unpaired.embed.networks`.
     device
         Where it runs.
+    precision
+        Of what it was trained in; it predicts in float32 in any case.
     history
         Validation cross-entropy, mean over members, one value an epoch.
     """
 
     net: Any
     device: str
+    precision: str
     history: list[float]
 
-    def logits(self, features: Array) -> Array:
+    def logits(self, x: Array | Inputs) -> Array:
         """Return ``(M, n, T)`` logits of ``(n, ...)`` features."""
-        from unpaired.embed.training import predict
+        from unpaired.embed.learning import predict_all
 
-        return predict(self.net, features, device=self.device)
+        given = x if isinstance(x, Inputs) else Inputs(np.asarray(x, dtype=np.float32), np.arange(len(x)))
+        return predict_all(self.net, given, device=self.device)
+
+    def held_out(self, x: Inputs, splits: Sequence[Split]) -> Array:
+        """Return ``(R, n, T)`` logits of the cells, each by the models that did not see it; no others are computed."""
+        from unpaired.embed.learning import predict_own
+
+        rows = [np.flatnonzero(s.held_out) for s in splits]
+        return _averaged(predict_own(self.net, x, rows, device=self.device), splits)
+
+
+Watch = Callable[[int, Network], None]
+"""Called after every epoch of a network with its number and the network as it is then."""
 
 
 def choose_classifier(shape: tuple[int, ...], cells: int) -> str:
@@ -91,11 +108,16 @@ def out_of_fold(logits: Array, splits: Sequence[Split]) -> Array:
     splits
         The M splits.
     """
-    repeats = max(s.repeat for s in splits) + 1
-    total = np.zeros((repeats, *logits.shape[1:]))
-    count = np.zeros((repeats, logits.shape[1], 1))
-    for split, values in zip(splits, logits, strict=True):
-        total[split.repeat, split.held_out] += values[split.held_out]
+    return _averaged([values[s.held_out] for s, values in zip(splits, logits, strict=True)], splits)
+
+
+def _averaged(own: Sequence[Array], splits: Sequence[Split]) -> Array:
+    """``(R, n, T)`` averages of what every model says of the cells that it holds out."""
+    repeats, n = max(s.repeat for s in splits) + 1, len(splits[0].held_out)
+    total = np.zeros((repeats, n, own[0].shape[1]))
+    count = np.zeros((repeats, n, 1))
+    for split, values in zip(splits, own, strict=True):
+        total[split.repeat, split.held_out] += values
         count[split.repeat, split.held_out] += 1
     return total / count
 
@@ -158,78 +180,3 @@ def _fit_one(x: Array, y: Array, rows: Array, strength: float, classes: int) -> 
     weight, bias = np.zeros((x.shape[1], classes)), np.full(classes, intercept.min() - np.log(len(rows)))
     weight[:, model.classes_], bias[model.classes_] = coef.T, intercept
     return weight, bias
-
-
-_DROPOUT = 0.2
-_LAYOUTS: Mapping[str, tuple[int, str]] = {
-    "mlp": (256, "LBRD LBRD"),
-    # Linear-ReLU-BN, 3 x (Linear-BN-ReLU), Linear, then the head.
-    "published": (1024, "LRB LBR LBR LBR L"),
-}
-
-
-def _settings(kind: str, epochs: int | None, *, images: bool) -> TrainingSettings:
-    from unpaired.embed.training import TrainingSettings
-
-    if kind == "published":
-        return TrainingSettings(epochs or (100 if images else 250), 256, 1e-4, 1e-4, "adam", patience=10**6)
-    if images:
-        return TrainingSettings(epochs or 100, 128, 1e-3, 1e-4, "adamw", patience=10)
-    return TrainingSettings(epochs or 60, 128, 3e-3, 1e-2, "adamw", patience=10)
-
-
-def fit_network(
-    x: Array,
-    y: Array,
-    splits: Sequence[Split],
-    *,
-    kind: str,
-    classes: int,
-    epochs: int | None,
-    device: str,
-    seed: int,
-    progress: bool,
-) -> Network:
-    """Fit one network a split, all in one pass.
-
-    Parameters
-    ----------
-    x, y, splits, classes
-        As in :func:`fit_logistic`; ``x`` may be images.
-    kind
-        ``"mlp"``, ``"conv"`` or ``"published"``.
-    epochs
-        Most epochs; ``None`` takes the kind's default.
-    device
-        A resolved device.
-    seed
-        Seed of weights, order and dropout.
-    progress
-        Show a progress bar.
-    """
-    import torch
-
-    from unpaired.embed.learning import train
-    from unpaired.embed.networks import MLP, ConvNet
-
-    generator = torch.Generator().manual_seed(named_seed(seed, "weights"))
-    net: torch.nn.Module
-    images = x.ndim == 4
-    if images:
-        net = ConvNet(members=len(splits), shape=x.shape[1:], n_out=classes, generator=generator)
-    else:
-        hidden, layout = _LAYOUTS[kind]
-        shape = {"n_in": x.shape[1], "n_out": classes, "hidden": hidden}
-        net = MLP(members=len(splits), layout=layout, dropout=_DROPOUT, generator=generator, **shape)
-    history = train(
-        net,
-        x.astype(np.float32),
-        y,
-        rows=[s.train for s in splits],
-        valid=[s.valid for s in splits],
-        settings=_settings(kind, epochs, images=images),
-        device=device,
-        seed=named_seed(seed, "order"),
-        progress=progress,
-    )
-    return Network(net=net, device=device, history=history)

@@ -44,7 +44,7 @@ class Embedding:
     space
         ``"logit"`` (propensity scores), ``"latent"`` (a learned code) or ``"feature"`` (the features themselves).
     noise
-        Modality name -> ``(n,)`` variance of a coordinate between repeats of its estimation; ``None`` where unknown.
+        Modality name -> ``(n,)`` variance of a coordinate between estimates of it; ``None`` where unknown.
     dims
         Names of the ``d`` dimensions; for propensities the labels they stand for.
     made_by

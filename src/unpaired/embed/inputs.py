@@ -2,12 +2,103 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 from unpaired.data.types import Array, Dataset, Modality
 from unpaired.errors import DataError, Problem
 
-__all__ = ["standardise", "trained_labels"]
+__all__ = ["Inputs", "new_inputs", "read_inputs", "standardise", "trained_labels"]
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """A modality's cells as networks take them, in an order of their own; images stay as they are stored.
+
+    ``dense`` makes all of them at once; :class:`unpaired.embed.feed.Feed` makes them batch by batch, on a device.
+
+    Attributes
+    ----------
+    values
+        ``(m, d)`` float32 features, or ``(m, C, H, W)`` images, uint8 or float32. Not a copy where none is needed.
+    rows
+        ``(n,)`` row of ``values`` of every cell.
+    moments
+        ``(2, C, 1, 1)`` float32 means and standard deviations, which are still to be taken off the values and divided
+        by; ``None`` where the values are as they should be.
+    """
+
+    values: Array
+    rows: Array
+    moments: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n, d)`` or ``(n, C, H, W)``."""
+        return (len(self.rows), *self.values.shape[1:])
+
+    def dense(self) -> Array:
+        """Return ``(n, ...)`` float32 inputs of all cells at once."""
+        x = np.asarray(self.values[self.rows], dtype=np.float32)
+        return x if self.moments is None else np.asarray((x - self.moments[0]) / self.moments[1])
+
+
+def read_inputs(modality: Modality) -> tuple[Inputs, Array, float]:
+    """Return a modality's cells in canonical order, and the centre and the scale that its features were given.
+
+    Features of tables are standardised. Images are left as their recipe makes them, and images of bytes (uint8, recipe
+    ``"image"`` or none) are not even copied.
+    """
+    if modality.X.ndim != 4:
+        features = modality.features[modality.order]
+        center, scale = standardise(features)
+        return _plain(np.asarray((features - center) / scale, dtype=np.float32)), center, scale
+    none, one = np.zeros(1, dtype=np.float32), 1.0
+    if _are_bytes(modality, modality.X):
+        return _bytes(modality, modality.X, modality.order), none, one
+    return Inputs(modality.features, modality.order), none, one
+
+
+def new_inputs(modality: Modality, X: Any, rows: Array, center: Array, scale: float) -> Inputs:
+    """Return the cells ``rows`` of other readings ``X`` of the same instrument as inputs for what was learned before.
+
+    Parameters
+    ----------
+    modality
+        What was learned from: its recipe serves.
+    X
+        ``(m, p)`` dense or CSR, or ``(m, C, H, W)``.
+    rows
+        ``(n,)`` indices into ``X``.
+    center, scale
+        As :func:`read_inputs` gave them.
+    """
+    if _are_bytes(modality, X):
+        return _bytes(modality, X, rows)
+    return _plain(np.asarray((modality.transform(X[rows]) - center) / scale, dtype=np.float32))
+
+
+def _plain(values: Array) -> Inputs:
+    return Inputs(values, np.arange(len(values)))
+
+
+def _are_bytes(modality: Modality, X: Any) -> bool:
+    """Whether these are images whose recipe can wait for the batch."""
+    recipe = modality.recipe
+    simple = recipe is None or (recipe.name in {"image", "none"} and "median" not in recipe.arrays)
+    return X.ndim == 4 and X.dtype == np.uint8 and simple
+
+
+def _bytes(modality: Modality, X: Array, rows: Array) -> Inputs:
+    if modality.recipe is None or modality.recipe.name == "none":
+        return Inputs(X, rows)
+    moments = np.stack([modality.recipe.arrays["mean"], modality.recipe.arrays["std"]]).astype(np.float32)
+    return Inputs(X, rows, moments)
 
 
 def standardise(x: Array) -> tuple[Array, float]:

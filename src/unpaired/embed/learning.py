@@ -10,17 +10,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unpaired.data.types import Array
+from unpaired.embed.feed import Feed
+from unpaired.embed.inputs import Inputs
 from unpaired.embed.training import TrainingSettings, Watch, chunk_rows, train_ensemble
 from unpaired.seeds import named_seed
 
-__all__ = ["train"]
+__all__ = ["predict_all", "predict_own", "train"]
 
 
 class _Classification:
     """Cross-entropy; every member walks through its own training rows in its own order."""
 
     def __init__(
-        self, net: nn.Module, x: Tensor, y: Tensor, rows: Sequence[Array], valid: Sequence[Array], batch: int, seed: int
+        self, net: nn.Module, x: Feed, y: Tensor, rows: Sequence[Array], valid: Sequence[Array], batch: int, seed: int
     ) -> None:
         self.net = net
         self.players = (net,)
@@ -29,9 +31,7 @@ class _Classification:
         shortest = min(len(r) for r in rows)
         self.steps = max(1, round(shortest / batch))
         self._size = max(1, shortest // self.steps)
-        width = max(len(v) for v in valid)
-        self._valid = torch.as_tensor(np.stack([np.resize(v, width) for v in valid]), device=x.device)
-        self._mask = torch.as_tensor(np.stack([np.arange(width) < len(v) for v in valid]), device=x.device)
+        self._valid, self._mask = (v.to(x.device) for v in _stacked(valid))
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(named_seed(self._seed, "order", str(epoch)))
@@ -42,13 +42,13 @@ class _Classification:
 
     def loss(self, batch: Tensor, player: int) -> Tensor:
         rows = batch.to(self._x.device)
-        logits = self.net(self._x[rows])
+        logits = self.net(self._x[rows]).float()
         # A sum over members: each member's gradient is what it would be alone.
         return functional.cross_entropy(logits.flatten(0, 1), self._y[rows].flatten(), reduction="sum") / rows.shape[1]
 
     def validate(self) -> Tensor:
         total = torch.zeros(self._valid.shape[0], device=self._x.device)
-        step = chunk_rows(len(total), self._x)
+        step = chunk_rows(len(total), self._x.values)
         for rows, mask in zip(self._valid.split(step, 1), self._mask.split(step, 1), strict=True):
             logits = self.net(self._x[rows])
             loss = functional.cross_entropy(logits.flatten(0, 1), self._y[rows].flatten(), reduction="none")
@@ -56,9 +56,16 @@ class _Classification:
         return total / self._mask.sum(1)
 
 
+def _stacked(rows: Sequence[Array]) -> tuple[Tensor, Tensor]:
+    """``(M, width)`` rows, the shorter ones filled up by repeating, and which of them count."""
+    width = max(len(r) for r in rows)
+    filled = np.stack([np.resize(r, width) for r in rows])
+    return torch.as_tensor(filled), torch.as_tensor(np.stack([np.arange(width) < len(r) for r in rows]))
+
+
 def train(
     net: nn.Module,
-    x: Array,
+    x: Inputs,
     y: Array,
     *,
     rows: Sequence[Array],
@@ -76,7 +83,7 @@ def train(
     net
         Ensemble of M members; every tensor of its state has the member as leading axis.
     x, y
-        ``(n, ...)`` features and ``(n,)`` class codes, shared by all members.
+        n cells and ``(n,)`` class codes, shared by all members.
     rows, valid
         M arrays of row indices: to learn from, and to choose the epoch by.
     settings
@@ -100,6 +107,28 @@ def train(
     UnpairedError
         If the loss is not finite.
     """
-    xt, yt = torch.as_tensor(x, device=device), torch.as_tensor(y, device=device)
-    task = _Classification(net, xt, yt, rows, valid, settings.batch, seed)
+    task = _Classification(net, Feed(x, device), torch.as_tensor(y, device=device), rows, valid, settings.batch, seed)
     return train_ensemble(task, settings, device=device, seed=seed, progress=progress, watch=watch)
+
+
+@torch.no_grad()
+def predict_all(net: nn.Module, x: Inputs, *, device: str) -> Array:
+    """Return ``(M, n, T)`` float64 logits of every member for every cell."""
+    net.eval().to(device)
+    feed, members = Feed(x, device), len(next(net.parameters()))
+    parts = []
+    for cells in torch.arange(len(feed)).split(chunk_rows(members, feed.values)):
+        part = feed[cells]
+        parts.append(net(part.expand(members, *part.shape)).double().cpu())
+    return torch.cat(parts, dim=1).numpy()
+
+
+@torch.no_grad()
+def predict_own(net: nn.Module, x: Inputs, rows: Sequence[Array], *, device: str) -> list[Array]:
+    """Return for every member the ``(len(rows), T)`` float64 logits of its own cells."""
+    net.eval().to(device)
+    feed = Feed(x, device)
+    cells, _ = _stacked(rows)
+    parts = [net(feed[part]).double().cpu() for part in cells.split(chunk_rows(len(cells), feed.values), 1)]
+    logits = torch.cat(parts, dim=1).numpy()
+    return [member[: len(own)] for member, own in zip(logits, rows, strict=True)]

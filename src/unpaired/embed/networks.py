@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from unpaired.embed.convolution import convolve
 
 __all__ = ["MLP", "ConvNet"]
 
 _CHANNELS = (32, 64, 128, 256, 512)
 _CODE = 128
 _MOMENTUM = 0.1
+_EPS = 1e-5
 _SLOPE = 0.01
 
 
@@ -45,6 +50,9 @@ class _BatchNorm(nn.Module):
         self.var: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.device.type == "cpu" and x.shape[1] > 1:
+            # Member by member torch's own is four times as fast here as any formula for all at once.
+            return torch.stack([norm(part) for norm, part in zip(self.unbind(), x.unbind(), strict=True)])
         if self.training:
             var, mean = torch.var_mean(x, dim=1, correction=0)
             with torch.no_grad():
@@ -53,8 +61,35 @@ class _BatchNorm(nn.Module):
                 self.var.lerp_(unbiased, _MOMENTUM)
         else:
             mean, var = self.mean, self.var
-        factor = self.scale * torch.rsqrt(var + 1e-5)
+        factor = self.scale * torch.rsqrt(var + _EPS)
         return x * factor[:, None] + (self.shift - mean * factor)[:, None]
+
+    def unbind(self) -> list[Callable[[Tensor], Tensor]]:
+        """Return for every member what normalises its ``(batch, width)`` rows or ``(batch, width, H, W)`` maps."""
+        parts = zip(*(t.unbind() for t in (self.mean, self.var, self.scale, self.shift)), strict=True)
+        return [partial(self._of_member, *p) for p in parts]
+
+    def _of_member(self, mean: Tensor, var: Tensor, scale: Tensor, shift: Tensor, x: Tensor) -> Tensor:
+        return functional.batch_norm(x, mean, var, scale, shift, self.training, _MOMENTUM, _EPS)
+
+
+class _Dropout(nn.Module):
+    """Dropout that draws 16 bits an entry on the CPU, where drawing takes longer than a layer of the network."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or x.device.type != "cpu" or not 0 < self.probability < 1:
+            return functional.dropout(x, self.probability, self.training)
+        dropped = round(self.probability * _SHORTS)
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        shorts = words.view(torch.int16)[: x.numel()].view(x.shape)
+        return x * (shorts >= dropped - _SHORTS // 2).to(x.dtype).mul_(_SHORTS / (_SHORTS - dropped))
+
+
+_SHORTS = 2**16
 
 
 class MLP(nn.Module):
@@ -98,7 +133,7 @@ class MLP(nn.Module):
                 steps.append(_Linear(members, width, hidden, generator))
                 width = hidden
             else:
-                steps.append({"B": _BatchNorm(members, width), "R": nn.ReLU(), "D": nn.Dropout(dropout)}[letter])
+                steps.append({"B": _BatchNorm(members, width), "R": nn.ReLU(), "D": _Dropout(dropout)}[letter])
         self.steps = nn.Sequential(*steps)
         self.head = _Linear(members, width, n_out, generator)
         self.linear = nn.Parameter(torch.zeros(members, n_in, n_out)) if linear else None
@@ -141,12 +176,21 @@ class ConvNet(nn.Module):
         self.head = _Linear(members, _CODE, n_out, generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(members, batch, C, H, W)`` to logits ``(members, batch, n_out)``."""
-        for kernel, norm in zip(self.kernels, self.norms, strict=True):
-            maps = torch.stack([functional.conv2d(m, k, stride=2, padding=1) for m, k in zip(x, kernel, strict=True)])
-            members, batch, channels, height, width = maps.shape
-            rows = maps.permute(0, 1, 3, 4, 2).reshape(members, -1, channels)
-            rows = functional.leaky_relu(norm(rows), _SLOPE)
-            x = rows.reshape(members, batch, height, width, channels).permute(0, 1, 4, 2, 3)
-        out: Tensor = self.head(self.code(x.flatten(2)))
+        """Map ``(members, batch, C, H, W)`` to logits ``(members, batch, n_out)``; the last two layers in float32."""
+        # Member by member through all layers: what one leaves in the processor's cache is what it reads next. All are
+        # taken apart at once, because the gradient of one index is as large as the whole.
+        kernels, norms = ([list(v.unbind()) for v in vs] for vs in (self.kernels, self.norms))  # type: ignore[operator]
+        members = zip(x, zip(*kernels, strict=True), zip(*norms, strict=True), strict=True)
+        codes = [_encoded(*member).flatten(1) for member in members]
+        with torch.autocast(x.device.type, enabled=False):
+            out: Tensor = self.head(self.code(torch.stack(codes).to(self.code.weight.dtype)))
         return out
+
+
+def _encoded(maps: Tensor, kernels: Iterable[Tensor], norms: Iterable[Callable[[Tensor], Tensor]]) -> Tensor:
+    """One member's ``(batch, C, H, W)`` images through the convolutions, channels last in memory."""
+    maps = maps.contiguous(memory_format=torch.channels_last)
+    for kernel, norm in zip(kernels, norms, strict=True):
+        maps = convolve(maps, kernel.contiguous(memory_format=torch.channels_last))
+        maps = functional.leaky_relu_(norm(maps), _SLOPE)
+    return maps

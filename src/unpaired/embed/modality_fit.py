@@ -1,0 +1,241 @@
+"""What the propensity score learns of one modality: folds, classifiers, out-of-fold logits, temperature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from unpaired.data.types import UNKNOWN, Array, Dataset, Modality
+from unpaired.embed.calibration import ClassifierQuality, fit_temperature, quality
+from unpaired.embed.classifiers import Linear, Network, choose_classifier, fit_logistic
+from unpaired.embed.embedding import Snapshot, Watch
+from unpaired.embed.folds import Split, make_splits
+from unpaired.embed.inputs import Inputs, new_inputs, read_inputs
+from unpaired.errors import OptionError
+from unpaired.seeds import named_rng, named_seed
+
+__all__ = ["FitOptions", "ModalityFit", "fit_modality", "variance"]
+
+_VALID = 0.1  # of a model's cells choose its epoch
+_VALID_PUBLISHED = 0.2  # the published scheme has one split, and judges the classifier on this part of it
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of :class:`~unpaired.embed.propensity.Propensity` that hold for every modality."""
+
+    folds: int
+    repeats: int
+    calibrate: bool
+    epochs: int | None
+    device: str
+    jobs: int
+    progress: bool
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class ModalityFit:
+    """What was learned of one modality.
+
+    Attributes
+    ----------
+    kind
+        The classifier (see :data:`unpaired.embed.classifiers.CLASSIFIERS`).
+    models
+        The ensemble of ``folds * repeats`` models.
+    modality
+        The cells it was fitted on: their recipe serves new cells, and they are recognised by what was measured.
+    center, scale
+        Standardisation of the features.
+    logits
+        ``(R, n, T)`` out-of-fold logits of the repeats, before temperature, one row a cell fitted on.
+    log_prior
+        ``(T,)`` log frequencies of the labels trained on.
+    calibrated
+        Whether the coordinates are calibrated and centred, or the raw logits.
+    quality
+        How good the classifier is on cells it did not see.
+    """
+
+    kind: str
+    models: Linear | Network
+    modality: Modality
+    center: Array
+    scale: float
+    logits: Array
+    log_prior: Array
+    calibrated: bool
+    quality: ClassifierQuality
+
+    def place(self, modality: Modality) -> tuple[Array, Array]:
+        """Return ``(n, T)`` coordinates of a modality's cells, and ``(n,)`` the variance of one model's answer.
+
+        Cells seen in ``fit`` get the mean of their out-of-fold scores, one a repeat, and these scores' variance; others
+        the mean of all models, and the variance between these: not that of their mean, which would be near zero where
+        the models have most of their cells in common, however wrong they are together. NaN where there is one score.
+        """
+        rows, seen = _recognised(self.modality, modality)
+        scores = self.space(self.logits[:, rows])
+        out, noise = scores.mean(axis=0), variance(scores)
+        if not seen.all():
+            new = modality.order[~seen[modality.order]]
+            logits = self.models.logits(new_inputs(self.modality, modality.X, new, self.center, self.scale))
+            scores = self.space(logits)
+            out[new], noise[new] = scores.mean(axis=0), variance(scores)
+        return out, noise
+
+    def space(self, logits: Array) -> Array:
+        """Return the coordinates that belong to raw ``(..., T)`` logits."""
+        if not self.calibrated:
+            return logits
+        out = logits / self.quality.temperature - self.log_prior
+        return np.asarray(out - out.mean(axis=-1, keepdims=True))
+
+
+def variance(scores: Array) -> Array:
+    """``(n,)`` variance between ``(R, n, T)`` scores of the same cells, mean over dimensions; NaN for one score."""
+    if len(scores) < 2:
+        return np.full(scores.shape[1], np.nan)
+    return np.asarray(scores.var(axis=0, ddof=1).mean(axis=1))
+
+
+def _recognised(fitted: Modality, modality: Modality) -> tuple[Array, Array]:
+    """``(n,)`` row of every cell among those fitted on, told by the readings, and whether it is one of them."""
+    by_key = np.argsort(fitted.keys, kind="stable")
+    at = np.searchsorted(fitted.keys, modality.keys, sorter=by_key).clip(max=len(by_key) - 1)
+    rows = by_key[at]
+    return rows, fitted.keys[rows] == modality.keys
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One modality's cells in canonical order, dealt, and what turns models of them into a fit."""
+
+    modality: Modality
+    inputs: Inputs
+    center: Array
+    scale: float
+    y: Array
+    splits: list[Split]
+    labels: tuple[str, ...]
+    kind: str
+    options: FitOptions
+
+    def finish(self, models: Linear | Network) -> ModalityFit:
+        """Score the cells out of fold, and learn the temperature."""
+        many, calibrate = self.options.folds > 1, self.options.calibrate
+        y, known = self.y, self.y >= 0
+        logits = models.held_out(self.inputs, self.splits)
+        # With one fold there is no score out of fold but the first model's on the cells that chose its epoch.
+        judged = known if many else self.splits[0].judge
+        mean = logits.mean(axis=0)[judged] if many else logits[0][judged]
+        temperature = fit_temperature(mean, y[judged]) if calibrate else 1.0
+        back = np.empty_like(logits)
+        back[:, self.modality.order] = logits
+        counts = np.bincount(y[known], minlength=len(self.labels))
+        return ModalityFit(
+            kind=self.kind,
+            models=models,
+            modality=self.modality,
+            center=self.center,
+            scale=self.scale,
+            logits=back,
+            log_prior=np.log(counts / counts.sum()),
+            calibrated=calibrate,
+            quality=quality(mean, y[judged], temperature=temperature, classes=self.labels),
+        )
+
+    def embed(self, models: Network, data: Dataset) -> dict[str, Array]:
+        """Return the coordinates that another data set's cells would have if the training ended here."""
+        modality = data[self.modality.name]
+        if self.options.calibrate or _recognised(self.modality, modality)[1].any():
+            return {modality.name: self.finish(models).place(modality)[0]}
+        order, out = modality.order, np.empty((len(modality), len(self.labels)))
+        out[order] = models.logits(new_inputs(self.modality, modality.X, order, self.center, self.scale)).mean(axis=0)
+        return {modality.name: out}
+
+    def show(self, watch: Watch, epoch: int, models: Network) -> None:
+        """Let the epoch be seen: it is chosen by the very cross-entropy."""
+        loss = models.history[-1]
+        watch(Snapshot(epoch, self.modality.name, loss, loss, partial(self.embed, models)))
+
+
+def fit_modality(
+    modality: Modality,
+    classes: tuple[str, ...],
+    labels: tuple[str, ...],
+    *,
+    kind: str,
+    options: FitOptions,
+    watch: Watch | None = None,
+) -> ModalityFit:
+    """Learn one modality.
+
+    Parameters
+    ----------
+    modality
+        Its cells.
+    classes
+        Names behind the codes of its labels.
+    labels
+        Those that are trained on.
+    kind
+        The classifier, or ``"auto"``.
+    options
+        Checked options.
+    watch
+        Called after every epoch of a network.
+
+    Raises
+    ------
+    OptionError
+        If the published scheme is asked for and no label has a cell to spare for judging.
+    """
+    inputs, center, scale = read_inputs(modality)
+    y = _codes(modality, classes, labels)[modality.order]
+    chosen = choose_classifier(inputs.shape, int((y >= 0).sum())) if kind == "auto" else kind
+    splits = make_splits(
+        y,
+        folds=options.folds,
+        repeats=options.repeats,
+        valid=_VALID if options.folds > 1 else _VALID_PUBLISHED,
+        rng=named_rng(options.seed, modality.name, "folds"),
+        keys=modality.keys[modality.order],
+    )
+    if options.folds == 1 and len(splits[0].judge) == 0:
+        msg = f"folds=1 judges by a fifth of every label's cells, and {modality.name!r} has too few; use two folds."
+        raise OptionError(msg)
+    work = _Work(modality, inputs, center, scale, y, splits, labels, chosen, options)
+    if chosen == "logistic":
+        return work.finish(fit_logistic(inputs.dense(), y, splits, classes=len(labels), jobs=options.jobs))
+    return work.finish(_fit_network(work, watch))
+
+
+def _fit_network(work: _Work, watch: Watch | None) -> Network:
+    from unpaired.embed.fit_network import fit_network
+    from unpaired.embed.training import resolve_device
+
+    options = work.options
+    return fit_network(
+        work.inputs,
+        work.y,
+        work.splits,
+        kind=work.kind,
+        classes=len(work.labels),
+        epochs=options.epochs,
+        device=resolve_device(options.device),
+        seed=named_seed(options.seed, work.modality.name, "network"),
+        progress=options.progress,
+        watch=None if watch is None else partial(work.show, watch),
+    )
+
+
+def _codes(modality: Modality, classes: tuple[str, ...], labels: tuple[str, ...]) -> Array:
+    """``(n,)`` codes into ``labels``; -1 for cells without a label or with one that is not trained on."""
+    table = np.full(len(classes) + 1, UNKNOWN)  # the last entry serves label code -1
+    for new, name in enumerate(labels):
+        table[classes.index(name)] = new
+    return table[modality.labels]
