@@ -287,7 +287,8 @@ def test_any_other_value_in_the_record_is_refused_or_harmless(tmp_path):
     }
     named = {("source", "name"), ("source", "feature_names"), ("target", "name")}
     numbers = {("source", "scale"), ("layout", "dropout"), ("layout", "linear")}  # one for another
-    recipe = {("source", "recipe", "reason"), ("source", "recipe", "options"), ("source", "recipe", "options", "pcs")}
+    recipe = {("source", "recipe", "reason"), ("source", "recipe", "options")}
+    recipe |= {("source", "recipe", "options", k) for k in ("pcs", "clip")}
     assert harmless <= told | named | numbers | recipe
 
 

@@ -1,4 +1,4 @@
-"""Data that come with the package: real, small, with known truth, and nothing to download."""
+"""Example data with known truth: one set that comes with the package, and a public one to download."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import Literal
 
 import numpy as np
 
+from unpaired.data.bmmc import Split, bmmc_citeseq
 from unpaired.data.build import build_dataset, tables_from_arrays
 from unpaired.data.types import Dataset, Truth
 
-__all__ = ["digits"]
+__all__ = ["Split", "bmmc_citeseq", "digits"]
 
 
 def digits(*, pairing: Literal["hide", "use", "none"] = "hide", seed: int = 0) -> tuple[Dataset, Truth | None]:

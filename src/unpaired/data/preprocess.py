@@ -179,8 +179,8 @@ def fit_recipe(spec: str, X: Any, *, reason: str = "asked for", missing: bool = 
         raise OptionError(msg)
     options = {**STEPS[name].options, **given}
     for key, value in options.items():
-        # hvg=0 and scale's pcs=0 mean "all"; a decomposition needs one component.
-        check_integer(f"{key} of recipe {name!r}", value, low=0 if STEPS[name].options[key] == 0 else 1)
+        # hvg=0 and scale's pcs=0 mean "all", its clip=0 "never"; a decomposition needs one component.
+        check_integer(f"{key} of recipe {name!r}", value, low=0 if key in STEPS[name].off else 1)
     if name in {"counts", "peaks"} and min(X.shape) < 3:
         msg = f"recipe {name!r} needs three cells and three features or more; got {X.shape[0]} x {X.shape[1]}."
         raise OptionError(msg)
@@ -241,7 +241,7 @@ def prepare(
         rows = modality.order
         if train is not None and name in train:
             rows = rows[np.isin(rows, train[name])]
-        has_missing = not sp.issparse(modality.X) and bool(np.isnan(modality.X).any())
+        has_missing = not sp.issparse(modality.X) and modality.X.dtype.kind == "f" and bool(np.isnan(modality.X).any())
         if has_missing and missing == "error":
             msg = f"modality {name!r} has missing values; remove them or use missing='median'."
             raise OptionError(msg)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,22 +13,28 @@ import numpy as np
 import scipy.sparse as sp
 
 from unpaired.data.types import Array
+from unpaired.seeds import named_rng
 
-__all__ = ["STEPS", "Step", "fill_missing"]
+__all__ = ["STEPS", "Step", "fill_missing", "log_normalise"]
 
 Arrays = dict[str, Array]
 
 _LIBRARY = 1e4  # every cell is scaled to this many counts before the logarithm
-_CLIP = 10.0  # z-scores beyond this are measurement accidents
+_CLIP = 10  # z-scores beyond this are measurement accidents
+_LARGE = 2**27  # readings (a gigabyte of float64) from which on they are made dense only in parts
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a recipe does: learn arrays from training readings, apply them to any, and the options with defaults."""
+    """What a recipe does: learn arrays from training readings, apply them to any, and the options with defaults.
+
+    ``off`` names the options that 0 switches off.
+    """
 
     fit: Callable[..., Arrays]
     apply: Callable[[Any, Arrays], Array]
     options: Mapping[str, int]
+    off: frozenset[str] = frozenset()
 
 
 def fill_missing(X: Any, median: Array) -> Array:
@@ -39,7 +45,7 @@ def fill_missing(X: Any, median: Array) -> Array:
     return dense
 
 
-def _log_normalise(X: Any) -> Any:
+def log_normalise(X: Any) -> Any:
     """Scale each cell to the same number of counts and take log(1 + x); a cell without counts stays zero."""
     size = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
     factor = _LIBRARY / np.where(size > 0, size, 1.0)
@@ -76,7 +82,7 @@ def _project(X: Any, arrays: Arrays) -> Array:
 
 
 def _fit_counts(X: Any, *, seed: int, pcs: int, hvg: int) -> Arrays:
-    logged = _log_normalise(X)
+    logged = log_normalise(X)
     keep = np.arange(X.shape[1])
     if 0 < hvg < X.shape[1]:
         keep = np.sort(np.argsort(-_variances(logged), kind="stable")[:hvg])
@@ -84,7 +90,7 @@ def _fit_counts(X: Any, *, seed: int, pcs: int, hvg: int) -> Arrays:
 
 
 def _apply_counts(X: Any, arrays: Arrays) -> Array:
-    return _project(_log_normalise(X)[:, arrays["keep"]], arrays)
+    return _project(log_normalise(X)[:, arrays["keep"]], arrays)
 
 
 def _tf_idf(X: Any, idf: Array) -> Any:
@@ -129,7 +135,9 @@ def _fit_scaling(X: Array) -> Arrays:
 
 
 def _scale(X: Array, arrays: Arrays) -> Array:
-    return np.clip((X - arrays["mean"]) / arrays["std"], -_CLIP, _CLIP)
+    scores = (X - arrays["mean"]) / arrays["std"]
+    limit = int(arrays["clip"][0]) if "clip" in arrays else _CLIP
+    return np.clip(scores, -limit, limit) if limit else scores
 
 
 def _fit_protein(X: Any, *, seed: int) -> Arrays:
@@ -144,18 +152,54 @@ def _dense(X: Any) -> Array:
     return np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)
 
 
-def _fit_scale(X: Any, *, seed: int, pcs: int) -> Arrays:
-    scaling = _fit_scaling(_dense(X))
+def _parts(X: Any) -> Iterator[Array]:
+    """Iterate over the rows of readings, dense, all at once if they are not many."""
+    n, p = X.shape
+    step = max(n, 1) if n * p <= _LARGE else max(1, _LARGE // (8 * p))
+    return (_dense(X[start : start + step]) for start in range(0, max(n, 1), step))
+
+
+def _fit_scale(X: Any, *, seed: int, pcs: int, clip: int) -> Arrays:
+    limit = {} if clip == _CLIP else {"clip": np.array([clip])}
+    large = X.shape[0] * X.shape[1] > _LARGE and X.shape[1] <= X.shape[0]  # else its covariance is no smaller
+    scaling = {**(_fit_scaling_in_parts(X) if large else _fit_scaling(_dense(X))), **limit}
     if pcs == 0 or X.shape[1] <= pcs:
         return scaling
-    axes = _pca(_scale(_dense(X), scaling), pcs, seed)
-    return {"center": scaling["mean"], "std": scaling["std"], **axes}
+    axes = _pca_in_parts(X, scaling, pcs, seed) if large else _pca(_scale(_dense(X), scaling), pcs, seed)
+    return {"center": scaling["mean"], "std": scaling["std"], **limit, **axes}
+
+
+def _fit_scaling_in_parts(X: Any) -> Arrays:
+    n = X.shape[0]
+    mean = np.sum([part.sum(axis=0) for part in _parts(X)], axis=0) / n
+    std = np.sqrt(np.sum([((part - mean) ** 2).sum(axis=0) for part in _parts(X)], axis=0) / n)
+    return {"mean": mean, "std": np.where(std > 1e-8, std, 1.0)}
+
+
+def _pca_in_parts(X: Any, scaling: Arrays, pcs: int, seed: int) -> Arrays:
+    """Principal axes of the z-scores by their covariance in float32: nothing larger than the latter is in memory."""
+    from scipy.linalg.blas import ssymv, ssyrk
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    n, p = X.shape
+    mean = np.sum([_scale(part, scaling).sum(axis=0) for part in _parts(X)], axis=0) / n
+    cov = np.zeros((p, p), dtype=np.float32, order="F")
+    for part in _parts(X):
+        centred = np.ascontiguousarray(_scale(part, scaling) - mean, dtype=np.float32)
+        cov = ssyrk(1 / n, centred.T, beta=1.0, c=cov, overwrite_c=True)  # the upper triangle
+    product = LinearOperator((p, p), matvec=lambda v: ssymv(1.0, cov, v.astype(np.float32)).astype(float), dtype=float)
+    start = named_rng(seed, "recipe", "start").random(p)
+    values, axes = eigsh(product, k=min(pcs, min(X.shape) - 1), v0=start, tol=1e-6)
+    axes = axes[:, np.argsort(-values)].T
+    largest = np.argmax(np.abs(axes), axis=1)  # an axis has no sign of its own: its largest entry is made positive
+    return {"mean": mean, "axes": axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]}
 
 
 def _apply_scale(X: Any, arrays: Arrays) -> Array:
     if "axes" not in arrays:
         return _scale(_dense(X), arrays)
-    return _project(_scale(_dense(X), {"mean": arrays["center"], "std": arrays["std"]}), arrays)
+    scaling = {**arrays, "mean": arrays["center"]}
+    return np.concatenate([_project(_scale(part, scaling), arrays) for part in _parts(X)])
 
 
 def _fit_image(X: Any, *, seed: int) -> Arrays:
@@ -177,10 +221,10 @@ def _apply_none(X: Any, arrays: Arrays) -> Array:
 
 
 STEPS: Mapping[str, Step] = {
-    "counts": Step(_fit_counts, _apply_counts, {"pcs": 50, "hvg": 0}),
+    "counts": Step(_fit_counts, _apply_counts, {"pcs": 50, "hvg": 0}, frozenset({"hvg"})),
     "peaks": Step(_fit_peaks, _apply_peaks, {"components": 50}),
     "protein": Step(_fit_protein, _apply_protein, {}),
-    "scale": Step(_fit_scale, _apply_scale, {"pcs": 0}),
+    "scale": Step(_fit_scale, _apply_scale, {"pcs": 0, "clip": _CLIP}, frozenset({"pcs", "clip"})),
     "image": Step(_fit_image, _apply_image, {}),
     "none": Step(_fit_none, _apply_none, {}),
 }
