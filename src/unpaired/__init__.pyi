@@ -1,5 +1,6 @@
 from ._version import __version__ as __version__
 from .data import examples as examples
+from .data import simulate as simulate
 from .data.build import hide_pairing as hide_pairing
 from .data.preprocess import Recipe as Recipe
 from .data.preprocess import prepare as prepare
@@ -17,11 +18,13 @@ from .embed.embedding import Embedder as Embedder
 from .embed.embedding import Embedding as Embedding
 from .embed.embedding import features_embedding as features_embedding
 from .embed.propensity import Propensity as Propensity
+from .embed.vae import MultimodalVAE as MultimodalVAE
 from .evaluate.scores import Scores as Scores
 from .evaluate.scores import score as score
 from .evaluate.translation import score_translation as score_translation
 from .match.block import Block as Block
 from .match.block import Status as Status
+from .match.gromov import match_gromov as match_gromov
 from .match.imported import read_matching as read_matching
 from .match.matching import Matching as Matching
 from .match.neighbours import match_snn as match_snn

@@ -1,0 +1,148 @@
+"""What a bench has done so far, one file a result, so that it can be killed anywhere and goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from unpaired._version import __version__
+from unpaired.embed.embedding import Embedding, Provenance
+from unpaired.errors import OutputError
+from unpaired.files import write_json
+from unpaired.run.record import plain, versions
+
+__all__ = ["Store", "safe_name"]
+
+_FORMAT = "unpaired bench"
+
+
+def safe_name(text: str) -> str:
+    """Return a text as the name of a file: what a label or a data set may be called is not always one."""
+    return "".join(c if c.isalnum() or c in "+-_." else "_" for c in text)
+
+
+class Store:
+    """The folder of a bench.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    settings
+        All that the results depend on; a folder of other settings is not gone on with.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds something else, or results of other settings.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        wanted = json.loads(json.dumps(plain(settings)))
+        file = folder / "bench.json"
+        if file.exists():
+            self._check(file, wanted)
+            return
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            msg = f"{folder} is there and holds no bench; name a new folder."
+            raise OutputError(msg)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"{folder} cannot be made ({error.strerror}); name another place."
+            raise OutputError(msg) from None
+        write_json(file, {"format": _FORMAT, "settings": wanted, **_where()})
+
+    def _check(self, file: Path, wanted: Mapping[str, Any]) -> None:
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))["settings"]
+        except (ValueError, KeyError, TypeError, OSError):
+            msg = f"{file} is not a bench's record; name a new folder."
+            raise OutputError(msg) from None
+        differ = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+        if differ:
+            which = "; ".join(f"{k}: {found.get(k)!r} there, {wanted.get(k)!r} asked for" for k in differ)
+            msg = f"{self.folder} holds results of other settings ({which}); name a new folder."
+            raise OutputError(msg)
+
+    def path(self, case: str, method: str, seed: int) -> Path:
+        """Return the file of a result."""
+        return self.folder / "results" / safe_name(case) / safe_name(method) / f"seed-{seed}.json"
+
+    def has(self, case: str, method: str, seed: int) -> bool:
+        """Return whether a result is there."""
+        return self.path(case, method, seed).exists()
+
+    def keep(self, case: str, method: str, seed: int, result: Mapping[str, Any]) -> None:
+        """Write a result, whole, with the versions that made it."""
+        file = self.path(case, method, seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"case": case, "method": method, "seed": seed, **plain(result), **_where()})
+
+    def results(self) -> Iterator[dict[str, Any]]:
+        """Iterate over all results, in an order that does not depend on when they were made."""
+        for file in sorted((self.folder / "results").glob("*/*/seed-*.json")):
+            try:
+                yield json.loads(file.read_text(encoding="utf-8"))
+            except ValueError:
+                msg = f"{file} is damaged; delete it and start the bench again: the rest is kept."
+                raise OutputError(msg) from None
+
+    def space(self, case: str, name: str, seed: int, make: Callable[[], tuple[Embedding, dict[str, Any]]]) -> Any:
+        """Return an embedding and what is to be said of it, made now or before.
+
+        Parameters
+        ----------
+        case, name, seed
+            What it is of.
+        make
+            Makes it, and plain values to keep with it.
+        """
+        from safetensors.numpy import load_file, save_file
+
+        base = self.folder / "spaces" / safe_name(case) / f"{safe_name(name)}-seed-{seed}"
+        told, arrays = base.with_name(f"{base.name}.json"), base.with_name(f"{base.name}.safetensors")
+        if told.exists():  # written last
+            info, flat = json.loads(told.read_text(encoding="utf-8")), load_file(arrays)
+            return _rebuilt(info, flat), info["more"]
+        embedding, more = make()
+        base.parent.mkdir(parents=True, exist_ok=True)
+        part = arrays.with_name(f"{arrays.name}.part")
+        save_file(_flat(embedding), part)
+        with part.open("rb") as handle:
+            os.fsync(handle.fileno())
+        part.replace(arrays)
+        p = embedding.made_by
+        made_by = {"method": p.method, "options": plain(p.options), "notes": list(p.notes)}
+        info = {"space": embedding.space, "dims": list(embedding.dims), "made_by": made_by, "more": plain(more)}
+        write_json(told, info)
+        return embedding, info["more"]
+
+
+def _flat(embedding: Embedding) -> dict[str, Any]:
+    parts = {"arrays": embedding.arrays, "noise": embedding.noise or {}}
+    return {f"{part}/{n}": a.copy() for part, of in parts.items() for n, a in of.items()}
+
+
+def _rebuilt(info: Mapping[str, Any], flat: Mapping[str, Any]) -> Embedding:
+    parts: dict[str, dict[str, Any]] = {"arrays": {}, "noise": {}}
+    for key, value in flat.items():
+        part, _, name = key.partition("/")
+        parts[part][name] = value
+    made_by = Provenance(info["made_by"]["method"], info["made_by"]["options"], tuple(info["made_by"]["notes"]))
+    return Embedding(parts["arrays"], info["space"], parts["noise"] or None, tuple(info["dims"]), made_by)
+
+
+def _where() -> dict[str, Any]:
+    return {
+        "unpaired": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "versions": versions(),
+    }

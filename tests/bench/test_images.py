@@ -1,0 +1,173 @@
+"""The bench of images: its rows and published figures, the weights of the entropy, and that it goes on where it was."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from unpaired.bench import images, matching, methods, run_bench
+from unpaired.bench.methods import METHODS, SWEEP, Budget
+from unpaired.bench.options import Options
+from unpaired.bench.plots import EpsRun, eps_panels, save
+from unpaired.errors import OptionError, UnpairedError
+
+QUICK = ("ps+ot", "ps+ot x10", "ps-published+snn", "random")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """The pictures are drawn once for all tests."""
+    return tmp_path_factory.mktemp("pictures")
+
+
+def options(tmp_path, pictures, **more):
+    kept = {"preset": "smoke", "methods": QUICK, "seeds": 1, "data": pictures, "device": "cpu"}
+    return Options(tmp_path / "out", **(kept | more))
+
+
+def table(text):
+    """Rows without the seconds, which differ from run to run."""
+    return [line.split("|")[1:-2] for line in text.splitlines() if line.startswith("|")]
+
+
+def rows(folder):
+    with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
+        return {(r["method"], r["metric"]): r for r in csv.DictReader(file)}
+
+
+def stores(tmp_path):
+    return {f: f.stat().st_mtime_ns for f in (tmp_path / "out").glob("*/*/**/*") if f.is_file()}
+
+
+def test_the_published_traces_are_also_given_as_multiples_of_the_uniform_coupling():
+    assert float(images.PUBLISHED["ps-published+ot", "trace_over_uniform"]) == pytest.approx(18.3 / 0.6, abs=0.05)
+    assert images.PUBLISHED["uniform", "latent_mse"] == "0.0354"
+    assert images.PUBLISHED["scot", "trace_over_uniform"] == "1.0"
+
+
+def test_what_is_matched_was_not_learned_from_and_goes_through_the_recipes_of_what_was(pictures):
+    learn, test, truth = images._pictures(images.PRESETS["smoke"], pictures)
+    for name in test:
+        assert not set(learn[name].keys.tolist()) & set(test[name].keys.tolist())
+        assert test[name].recipe is learn[name].recipe
+    problem = images._load("", preset="smoke", folder=pictures)
+    assert problem.judge["circles"].flat_features.shape == (images.PRESETS["smoke"].test, 4)
+    partner = truth.partners("circles", "squares")
+    np.testing.assert_allclose(problem.judge["circles"].X, problem.judge["squares"].X[partner])
+
+
+def test_a_smoke_run_goes_on_where_it_stopped(tmp_path, pictures, monkeypatch, one_thread):
+    own = options(tmp_path, pictures)
+    first = run_bench("images", own)
+    found = rows(tmp_path / "out")
+    # Named or not, the uniform coupling is in the table, and beside it what was published of it.
+    assert found["uniform", "latent_mse"]["published"] == "0.0354"
+    assert float(found["uniform", "trace_over_uniform"]["median"]) == pytest.approx(1)
+    assert found["ps-published+snn", "latent_mse"]["published"] == "0.0552"
+    assert not found["ps+ot", "latent_mse"]["published"]
+    assert ("vae+ot", "latent_mse") not in found
+    eps = {m: float(found[m, "eps"]["median"]) for m in ("ps+ot", "ps+ot x10")}
+    assert eps["ps+ot x10"] == pytest.approx(10 * eps["ps+ot"])
+    assert "| as the noise asks for | 1 |" in first
+    assert "Chosen by the truth, the best weight is" in first
+    assert {"eps.png", "eps.svg", "table.md"} <= {p.name for p in (tmp_path / "out").iterdir()}
+
+    made, scored = [], []
+    embed, judge = matching._embed, matching.score
+    monkeypatch.setattr(matching, "_embed", lambda *a: made.append(a[0].space) or embed(*a))
+    monkeypatch.setattr(matching, "score", lambda *a, **k: scored.append(1) or judge(*a, **k))
+    before = stores(tmp_path)
+    assert run_bench("images", own) == first
+    assert (made, scored) == ([], [])
+    assert stores(tmp_path) == before
+    case = next((tmp_path / "out/results").iterdir())
+    (case / "ps+ot_x10/seed-0.json").unlink()
+    for file in (tmp_path / "out/spaces").rglob("ps-published-seed-0*"):
+        file.unlink()
+    (case / "ps-published+snn/seed-0.json").unlink()
+    assert table(run_bench("images", own)) == table(first)
+    assert made == ["ps-published"]  # the other embedding was kept
+    assert len(scored) == 2
+
+
+def test_a_method_that_fails_is_a_row_that_says_so(tmp_path, pictures, monkeypatch):
+    def fail(*_):
+        msg = "no such luck."
+        raise UnpairedError(msg)
+
+    monkeypatch.setattr(matching, "_embed", fail)
+    text = run_bench("images", options(tmp_path, pictures))
+    assert f"| {METHODS['ps+ot'].title} | 0 | no such luck." in text
+    assert "| random | 1 |" in text
+    assert not (tmp_path / "out/eps.png").exists()
+
+
+def test_costly_spaces_have_fewer_seeds(tmp_path, pictures, monkeypatch):
+    preset = replace(images.PRESETS["smoke"], seeds={"vae": 1})
+    monkeypatch.setitem(images.PRESETS, "smoke", preset)
+    asked = []
+    monkeypatch.setattr(images, "run_units", lambda units, *a, **k: asked.extend(units))
+    monkeypatch.setattr(images, "_write", lambda *a: "")
+    run_bench("images", options(tmp_path, pictures, methods=("vae+ot", "random"), seeds=3))
+    assert [(u.space, u.seed) for u in asked] == [
+        ("vae", 0),
+        (None, 0),
+        (None, 1),
+        (None, 2),
+    ]
+    assert "One seed of VAE (adversarial)." in images._budget_text(preset)
+
+
+def test_the_paper_preset_is_as_published():
+    paper = images.PRESETS["paper"]
+    assert (paper.size, paper.learn, paper.test, paper.budget) == (128, 25_000, 20_000, Budget())
+
+
+def test_a_multiple_of_the_noise_is_asked_for_by_name(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(methods, "noise_eps", lambda *_: 2.0)
+    monkeypatch.setattr(methods, "match_ot", lambda data, space, eps: seen.update(eps=eps))
+
+    class Data:
+        def direction(self):
+            return ("a", "b")
+
+    SWEEP["ps+ot x30"].match(Data(), object(), Budget(), 0)
+    assert seen["eps"] == 60.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": ("ps+ot", "glue+ot")}, "method must be one of .*got 'glue"),
+        ({"preset": "huge"}, "preset must be one of"),
+        ({"jobs": 0}, "jobs must be"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence_and_leaves_nothing(tmp_path, pictures, change, message):
+    with pytest.raises(OptionError, match=message):
+        run_bench("images", options(tmp_path, pictures, **change))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_folder_for_pictures(tmp_path, pictures):
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(OptionError, match="data must be a folder for the pictures"):
+        run_bench("images", options(tmp_path, pictures, data=file))
+
+
+def test_the_plot_of_weights_has_a_line_a_seed_and_marks_the_default(tmp_path):
+    runs = [EpsRun((1.0, 10.0), (0.04, 0.03), (5.0, 3.0), 10.0), EpsRun((2.0, 20.0), (0.05, 0.02), (6.0, 2.0))]
+    base = {"latent_mse": 0.035, "trace_over_uniform": 1.0}
+    axes = eps_panels(runs, uniform=base, published={"latent_mse": 0.0316, "trace_over_uniform": 30.5})
+    assert [ax.get_xscale() for ax in axes] == ["log", "log"]
+    assert [line.get_xydata().tolist() for line in axes[0].lines[:2]] == [
+        [[1, 0.04], [10, 0.03]],
+        [[2, 0.05], [20, 0.02]],
+    ]
+    assert [c.get_offsets().tolist() for c in axes[1].collections] == [[[10.0, 3.0]]]
+    assert [line.get_ydata()[0] for line in axes[0].lines[2:]] == [0.035, 0.0316]
+    save(axes, tmp_path / "eps")
+    assert {p.name for p in tmp_path.iterdir()} == {"eps.png", "eps.svg"}

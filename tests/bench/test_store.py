@@ -1,0 +1,95 @@
+"""What a bench has done is kept whole, and gone on with only where the settings are the same."""
+
+import json
+
+import numpy as np
+import pytest
+
+from unpaired.bench.store import Store, safe_name
+from unpaired.embed.embedding import Embedding, Provenance
+from unpaired.errors import OutputError
+
+SETTINGS = {"bench": "real", "preset": "smoke"}
+
+
+def embedding(*, noise=True):
+    rng = np.random.default_rng(0)
+    arrays = {"rna": rng.normal(size=(5, 2)), "adt": rng.normal(size=(4, 2))}
+    made_by = Provenance("Test", {"seed": 3, "of": {"rna": "x"}}, ("a note",))
+    return Embedding(
+        arrays, "logit", {n: rng.random(len(a)) for n, a in arrays.items()} if noise else None, ("p", "q"), made_by
+    )
+
+
+def test_results_come_back_with_the_versions_that_made_them(tmp_path):
+    store = Store(tmp_path / "out", SETTINGS)
+    assert not store.has("a b/c", "ps+ot", 0)
+    store.keep("a b/c", "ps+ot", 0, {"scores": {"trace": np.float64(0.5)}})
+    assert store.has("a b/c", "ps+ot", 0)
+    (found,) = Store(tmp_path / "out", SETTINGS).results()
+    assert (found["case"], found["method"], found["seed"]) == ("a b/c", "ps+ot", 0)
+    assert found["scores"] == {"trace": 0.5}
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["unpaired"]
+
+
+@pytest.mark.parametrize("change", [{"preset": "cpu"}, {"data": {"x": "1"}}])
+def test_a_folder_of_other_settings_is_not_gone_on_with(tmp_path, change):
+    Store(tmp_path, SETTINGS).keep("c", "m", 0, {})
+    with pytest.raises(OutputError, match=f"other settings .*{next(iter(change))}.*name a new folder"):
+        Store(tmp_path, {**SETTINGS, **change})
+    assert len(list(Store(tmp_path, SETTINGS).results())) == 1
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds no bench"):
+        Store(tmp_path, SETTINGS)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+    (tmp_path / "bench.json").write_text("no json")
+    with pytest.raises(OutputError, match="not a bench's record"):
+        Store(tmp_path, SETTINGS)
+
+
+def test_a_damaged_result_is_named(tmp_path):
+    store = Store(tmp_path, SETTINGS)
+    store.keep("c", "m", 0, {})
+    store.path("c", "m", 0).write_text('{"case": "c", "met')
+    with pytest.raises(OutputError, match=r"seed-0\.json is damaged; delete it"):
+        list(store.results())
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_an_embedding_is_made_once(tmp_path, noise):
+    made = []
+
+    def make():
+        made.append(1)
+        return embedding(noise=noise), {"seconds": 1.5}
+
+    first, told = Store(tmp_path, SETTINGS).space("c", "ps", 0, make)
+    again, told_again = Store(tmp_path, SETTINGS).space("c", "ps", 0, make)
+    assert made == [1]
+    assert told == told_again == {"seconds": 1.5}
+    assert (again.space, again.dims, again.made_by) == (first.space, first.dims, first.made_by)
+    for n in first.arrays:
+        assert np.array_equal(first[n], again[n])
+        assert (again.noise is None) == (not noise)
+        if noise:
+            assert np.array_equal(first.noise[n], again.noise[n])
+
+
+def test_an_embedding_whose_writing_was_cut_short_is_made_again(tmp_path):
+    store = Store(tmp_path, SETTINGS)
+    store.space("c", "ps", 0, lambda: (embedding(), {}))
+    (told,) = (tmp_path / "spaces").rglob("*.json")
+    told.unlink()  # it is written last
+    made = []
+    store.space("c", "ps", 0, lambda: (made.append(1) or embedding(), {}))
+    assert made == [1]
+
+
+def test_names_of_cases_are_safe_as_files():
+    assert safe_name("bmmc rna-adt") == "bmmc_rna-adt"
+    assert "/" not in safe_name("../x/y")
+    assert json.dumps(safe_name("a1=0.50"))
