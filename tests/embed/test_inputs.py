@@ -9,7 +9,7 @@ import torch
 from unpaired.data.preprocess import fit_recipe
 from unpaired.data.types import Modality
 from unpaired.embed.feed import Feed
-from unpaired.embed.inputs import new_inputs, read_inputs, standardise, trained_labels
+from unpaired.embed.inputs import label_codes, new_inputs, read_inputs, standardise, trained_labels
 from unpaired.errors import DataError
 
 
@@ -180,3 +180,21 @@ def test_tables_are_standardised_in_canonical_order(toy):
     np.testing.assert_allclose(fed(inputs, [[0, 5], [7, 2]]), expected[modality.order][[[0, 5], [7, 2]]], atol=1e-6)
     again = new_inputs(modality, modality.X, np.array([3, 1]), center, scale)
     np.testing.assert_allclose(again.dense(), expected[[3, 1]], atol=1e-6)
+
+
+@pytest.mark.parametrize("modality", [photographs(), photographs(dtype=np.float32)], ids=["bytes", "floats"])
+def test_readings_of_another_shape_are_refused(modality):
+    with pytest.raises(DataError, match="image: its readings have the shape 3x8x5, and 3x8x6 where"):
+        new_inputs(modality, modality.X[..., :5], np.arange(2), np.zeros(1), 1.0)
+
+
+@pytest.mark.parametrize("cells", [np.array([4, 2]), np.arange(9) % 4 == 2], ids=["indices", "mask"])
+def test_some_of_the_inputs_are_theirs(cells):
+    inputs, *_ = read_inputs(photographs())
+    assert np.array_equal(inputs.take(cells).dense(), inputs.dense()[cells])
+
+
+def test_labels_that_are_not_trained_on_are_unknown(toy):
+    modality = toy(4, unlabelled=3)[0]["rna"]
+    codes = label_codes(modality, ("a", "b", "c"), ("c", "a"))
+    assert np.array_equal(codes, np.array([1, -1, 0, -1])[modality.labels])

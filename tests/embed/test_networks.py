@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from unpaired.embed import convolution
 from unpaired.embed.convolution import convolve
 from unpaired.embed.networks import MLP, ConvNet
 
@@ -204,6 +205,32 @@ def test_convolution_and_its_gradients_are_torchs(channels, size):
     grad = batch(*out.shape, seed=3)
     for ours, theirs in zip(*(torch.autograd.grad(o, (maps, kernel), grad) for o in (out, plain)), strict=True):
         close(ours, theirs)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (5, 3)], ids=str)
+def test_the_quicker_gradient_is_taken_only_where_its_matrix_is_small(monkeypatch, size):
+    asked = []
+    windows = convolution._windows
+    monkeypatch.setattr(convolution, "_windows", lambda maps: asked.append(windows(maps).numel()) or windows(maps))
+    numbers = 3 * 2 * ((size[0] + 1) // 2) * 9 * 128
+    for most, times in ((numbers, 1), (numbers - 1, 0)):
+        monkeypatch.setattr(convolution, "_MOST", most)
+        asked.clear()
+        kernel = batch(6, 128, 3, 3, seed=2).requires_grad_()
+        convolve(batch(3, 128, *size), kernel).sum().backward()
+        assert asked == [numbers] * times
+
+
+def test_a_gradient_that_nobody_asks_for_is_not_made(monkeypatch):
+    maps, kernel = batch(3, 128, 4, 4), batch(6, 128, 3, 3, seed=2)
+    grad = batch(3, 6, 2, 2, seed=3)
+    plain = functional.conv2d(maps.requires_grad_(), kernel.requires_grad_(), stride=2, padding=1)
+    of_maps, of_kernel = torch.autograd.grad(plain, (maps, kernel), grad)
+    monkeypatch.setattr(torch.ops.aten, "convolution_backward", None)
+    close(torch.autograd.grad(convolve(maps.detach(), kernel), kernel, grad)[0], of_kernel)
+    monkeypatch.undo()
+    monkeypatch.setattr(convolution, "_windows", None)
+    close(torch.autograd.grad(convolve(maps, kernel.detach()), maps, grad)[0], of_maps)
 
 
 @pytest.mark.parametrize("channels", [3, 128])

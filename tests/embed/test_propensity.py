@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from unpaired.data.preprocess import fit_recipe
+from unpaired.data.preprocess import fit_recipe, prepare
 from unpaired.data.types import Dataset, Modality
 from unpaired.embed import fit_network
 from unpaired.embed.propensity import Propensity
 from unpaired.embed.training import TrainingSettings
-from unpaired.errors import NotFittedError, OptionError, UnpairedError
+from unpaired.errors import DataError, NotFittedError, OptionError, UnpairedError
 
 FAST = {"folds": 2, "repeats": 2, "device": "cpu"}
 
@@ -31,6 +31,12 @@ def permuted(data, seed=0, *, rename=False):
         }
         moved = replace(moved, modalities=named)
     return moved, rows
+
+
+def variance(scores):
+    """Mean over dimensions of the variance between scores of the same cells."""
+    mean = sum(scores) / len(scores)
+    return (sum((s - mean) ** 2 for s in scores) / (len(scores) - 1)).mean(axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -135,11 +141,46 @@ def test_the_noise_is_the_variance_between_the_repeats(fitted):
     data, model = fitted
     space = model.transform(data)
     for name, fit in model.fits_.items():
-        repeats = [centred(r / fit.quality.temperature - fit.log_prior) for r in fit.logits]
-        mean = sum(repeats) / len(repeats)
-        expected = (sum((r - mean) ** 2 for r in repeats) / (len(repeats) - 1)).mean(axis=1)
-        np.testing.assert_allclose(model.noise_[name], expected, rtol=1e-9)
-        np.testing.assert_allclose(space.noise[name], expected, rtol=1e-9)
+        known = data[name].labels >= 0
+        repeats = [centred(r / fit.quality.temperature - fit.log_prior)[known] for r in fit.logits]
+        np.testing.assert_allclose(model.noise_[name][known], variance(repeats), rtol=1e-9)
+        assert np.array_equal(space.noise[name], model.noise_[name])
+
+
+@pytest.mark.parametrize("calibrate", [True, False])
+@pytest.mark.parametrize("classifier", ["logistic", "mlp"])
+def test_a_cell_without_a_label_is_as_noisy_as_if_it_were_new(toy, classifier, calibrate):
+    data, _ = toy((12, 14, 1), spread=1.0, unlabelled=6)  # the third label is not trained on
+    bare = data.take({n: np.flatnonzero((m.labels >= 0) & (m.labels < 2)) for n, m in data.modalities.items()})
+    options = {**FAST, "classifier": classifier, "calibrate": calibrate, "epochs": 2}
+    model, other = Propensity(**options).fit(data), Propensity(**options).fit(bare)
+    space = model.transform(data)
+    for name, fit in model.fits_.items():
+        own = (data[name].labels < 0) | (data[name].labels == 2)
+        scores = fit.models.logits((data[name].X[own] - fit.center) / fit.scale)
+        if calibrate:
+            scores = [centred(s / fit.quality.temperature) for s in scores]
+        np.testing.assert_allclose(space.noise[name][own], variance(scores), rtol=1e-4)
+        np.testing.assert_allclose(model.noise_[name][own], variance(scores), rtol=1e-4)
+        # The mean of the repeats is that of all models.
+        np.testing.assert_allclose(space[name][own], fit.space(fit.logits[:, own]).mean(axis=0), atol=1e-12)
+        np.testing.assert_allclose(
+            centred(space[name][own]), centred(sum(scores) / len(scores) - fit.log_prior * calibrate), atol=1e-6
+        )
+        if not calibrate:  # models that never met them are about as far apart; their temperature is another
+            new = other.transform(data).noise[name][own]
+            assert 0.3 < np.median(space.noise[name][own] / new) < 3
+
+
+def test_cells_that_all_models_score_have_noise_with_one_repeat_too(toy):
+    data, _ = toy(10, unlabelled=4)
+    model = Propensity(folds=3, repeats=1).fit(data)
+    for name, fit in model.fits_.items():
+        known = data[name].labels >= 0
+        assert np.isnan(fit.noise[known]).all()
+        assert (fit.noise[~known] > 0).all()
+    assert model.noise_ is None
+    assert model.transform(data).noise is None
 
 
 def test_new_cells_have_noise_too(toy):
@@ -342,6 +383,19 @@ def test_a_modality_that_was_not_in_fit_is_refused(toy):
     other, _ = toy(6, modalities=("rna", "adt"))
     with pytest.raises(OptionError, match="modality must be one of image, rna; got 'adt'"):
         model.transform(other)
+
+
+@pytest.mark.parametrize("recipe", [None, "scale"])
+def test_readings_of_another_width_are_refused(toy, recipe):
+    data, other = (prepare(toy(6, features=n)[0], recipes=recipe or "none") for n in (6, 5))
+    with pytest.raises(DataError, match="rna: its readings have the shape 5, and 6 where the model was fitted"):
+        Propensity(folds=2, repeats=1).fit(data).transform(other)
+
+
+def test_images_of_another_size_are_refused():
+    data, other = (as_bytes(small_images(n=4, size=size)) for size in (32, 40))
+    with pytest.raises(DataError, match="left: its readings have the shape 1x40x40, and 1x32x32 where"):
+        Propensity(classifier="logistic", **FAST).fit(data).transform(other)
 
 
 def test_the_options_as_used_name_the_classifier_that_auto_chose(fitted):

@@ -2,6 +2,7 @@
 
 import logging
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from torch.nn import functional
 
 from unpaired.embed import training
 from unpaired.embed.inputs import Inputs
-from unpaired.embed.learning import train
+from unpaired.embed.learning import predict_all, train
 from unpaired.embed.networks import MLP, ConvNet
-from unpaired.embed.training import TrainingSettings, predict, resolve_device
+from unpaired.embed.training import TrainingSettings, resolve_device
 from unpaired.errors import OptionError, UnpairedError
 
 N, N_IN, T = 90, 6, 3
@@ -76,6 +77,10 @@ def run(cells, net=None, *, rows=None, valid=None, seed=0, **changes):
     return net, history
 
 
+def predict(net, x):
+    return predict_all(net, Inputs(x, np.arange(len(x))), device="cpu")
+
+
 def validation_losses(net, y, valid):
     """``(epochs, members)`` cross-entropies, recomputed from what the members answered."""
     losses = []
@@ -95,7 +100,7 @@ def test_each_member_is_kept_at_its_own_best_epoch(cells):
     best = losses.argmin(axis=0)
     assert len(set(best)) > 1, "the members of this test must not all be best in the same epoch"
     assert (best < len(losses) - 1).any(), "and not all in the last one"
-    final = predict(net, x, device="cpu")
+    final = predict(net, x)
     for m, rows in enumerate(valid):
         expected = answers[best[m]][m, : len(rows)].double().numpy()
         np.testing.assert_allclose(final[m, rows], expected, atol=1e-5)
@@ -238,25 +243,25 @@ def test_members_with_different_numbers_of_rows_train_together(cells):
     rows = [np.arange(50), np.arange(13), np.arange(37)]
     net, history = run(cells, rows=rows, valid=[np.arange(60, 90)] * 3, epochs=2)
     assert np.isfinite(history).all()
-    assert np.isfinite(predict(net, cells[0], device="cpu")).all()
+    assert np.isfinite(predict(net, cells[0])).all()
 
 
 def test_predict_does_not_depend_on_the_size_of_its_chunks(cells, monkeypatch):
     x, _ = cells
     net = Watched(3)
-    whole = predict(net, x, device="cpu")
-    monkeypatch.setattr(training, "_CHUNK", 7)
-    np.testing.assert_allclose(predict(net, x, device="cpu"), whole, atol=1e-6)
+    whole = predict(net, x)
+    monkeypatch.setattr(training, "CELLS", 7)
+    np.testing.assert_allclose(predict(net, x), whole, atol=1e-6)
 
 
 def test_predict_gives_every_members_answer_without_training_it(cells):
     x, _ = cells
     net = Watched(3, layout="LBRD", dropout=0.5).train()
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    out = predict(net, x, device="cpu")
+    out = predict(net, x)
     assert out.shape == (3, N, T)
     assert out.dtype == np.float64
-    assert np.array_equal(out, predict(net, x, device="cpu"))
+    assert np.array_equal(out, predict(net, x))
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
 
@@ -275,14 +280,14 @@ class Counting(ConvNet):
 
 @pytest.fixture
 def images(monkeypatch):
-    monkeypatch.setattr(training, "_CHUNK", 8)
+    monkeypatch.setattr(training, "IMAGES", 8)
     x = np.random.default_rng(0).normal(size=(20, 1, 32, 32)).astype(np.float32)
     return x, np.arange(20) % 2
 
 
 def test_predicting_images_holds_no_more_of_them_at_once_than_a_chunk(images):
     net = Counting()
-    assert predict(net, images[0], device="cpu").shape == (2, 20, 2)
+    assert predict(net, images[0]).shape == (2, 20, 2)
     assert net.most <= 8
 
 
@@ -290,6 +295,51 @@ def test_choosing_the_epoch_holds_no_more_images_at_once_than_a_chunk(images):
     net = Counting()
     run(images, net, rows=[np.arange(6)] * 2, valid=[np.arange(6, 20)] * 2, epochs=1)
     assert net.most <= 8
+
+
+def schedule(epochs, cycle):
+    """The rate of every step of the optimizer and the one after the last, as torch sets them."""
+    own = settings(epochs=epochs, cycle=cycle)
+    net = nn.Linear(1, 1)
+    task = SimpleNamespace(net=net, players=(net,), steps=1)
+    module = training._Module(task, own, "cpu", None)
+    (optimizer,), (schedule,) = module.configure_optimizers()
+    rates = []
+    for _ in range(epochs + 1):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(rates) <= epochs:
+            schedule.step()
+    return np.array(rates)
+
+
+@pytest.mark.parametrize("cycle", ["step", "epoch"])
+@pytest.mark.parametrize("epochs", range(1, 30))
+def test_the_rate_is_a_number_for_any_length_of_the_schedule(epochs, cycle):
+    rates = schedule(epochs, cycle)
+    assert np.isfinite(rates).all()
+    assert rates.min() > 0
+    assert rates.max() <= 0.05 * (1 + 1e-9)
+    assert rates[-1] == pytest.approx(0.05 / 25 / 1e4)
+    assert (np.diff(rates[1:]) < 0).all() or epochs > 18  # it falls from the second step on
+    if epochs == 9:
+        assert rates[0] == pytest.approx(0.05 / 25)  # one step of rising, as in the next longer schedule
+        down = (1 + np.cos(np.pi * np.arange(1, 10) / 9)) / 2
+        assert rates[1:] == pytest.approx(rates[-1] + (0.05 - rates[-1]) * down, rel=1e-6)
+        return
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0, momentum=0.9)
+    torchs = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=epochs + 1, pct_start=0.1)
+    assert rates[0] == torchs.get_last_lr()[0]
+    for rate in rates[1:]:
+        optimizer.step()
+        torchs.step()
+        assert rate == torchs.get_last_lr()[0]
+
+
+def test_a_schedule_that_rises_for_one_step_trains(cells):
+    rows = [np.arange(16)] * 3
+    assert len(run(cells, rows=rows, epochs=9)[1]) == 9  # a step an epoch
+    assert len(run(cells, epochs=9, cycle="epoch")[1]) == 9
 
 
 def test_the_processor_is_always_there():

@@ -7,6 +7,7 @@ import pytest
 
 from unpaired.data.preprocess import prepare
 from unpaired.data.types import Dataset, Modality
+from unpaired.embed import fit_network
 from unpaired.embed.embedding import Embedder
 from unpaired.embed.vae import MultimodalVAE
 from unpaired.errors import DataError, NotFittedError, OptionError
@@ -69,7 +70,24 @@ def test_the_provenance_says_what_was_used(toy):
         "precision": None,
         "seed": 3,
     }
-    assert made_by.options["precision"] in {"float32", "bfloat16"}
+    assert made_by.options["precision"] == "float32"
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_only_where_there_are_images_it_is_learned_in_low_precision(monkeypatch, native):
+    monkeypatch.setattr(fit_network, "native_bfloat16", lambda device: native)
+    model = MultimodalVAE()
+    assert model._settings(images=True, device="cpu").precision == ("bfloat16" if native else "float32")
+    assert model._settings(images=False, device="cpu").precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("adversary", "beta", "used"), [("published", 0, "none"), ("adversarial", 1e-6, "adversarial")]
+)
+def test_the_adversary_that_was_used_is_said(toy, adversary, beta, used):
+    model = MultimodalVAE(**FAST | {"epochs": 1}, adversary=adversary, beta=beta).fit(toy(4)[0])
+    assert model.used()["adversary"] == used
+    assert model.adversary == adversary
 
 
 def test_new_cells_are_placed_by_what_was_learned(toy):
@@ -219,6 +237,40 @@ def test_one_label_is_too_few(toy):
     data, _ = toy((5, 1, 1))
     with pytest.raises(DataError, match="Two such labels are needed"):
         MultimodalVAE(**FAST).fit(data)
+
+
+def test_one_modality_is_too_few(toy):
+    data, _ = toy(8)
+    with pytest.raises(DataError, match="it has one modality, and a code of several needs two or more"):
+        MultimodalVAE(**FAST).fit(Dataset({"rna": data["rna"]}, classes=data.classes))
+
+
+def without_labels_to_judge_by(monkeypatch, names):
+    """Let cells without a label choose the epoch in these modalities."""
+    cells = MultimodalVAE._cells
+
+    def made(self, modality, *args):
+        of = cells(self, modality, *args)
+        unknown = np.flatnonzero(of.y.numpy() < 0)
+        return replace(of, valid=unknown) if modality.name in names else of
+
+    monkeypatch.setattr(MultimodalVAE, "_cells", made)
+
+
+@pytest.mark.parametrize("names", [(), ("rna",), ("rna", "image")])
+def test_a_modality_whose_labels_nobody_judges_is_said(toy, monkeypatch, names):
+    data, _ = toy(10, unlabelled=10)
+    without_labels_to_judge_by(monkeypatch, names)
+    model = MultimodalVAE(**FAST).fit(data)
+    assert all(np.isnan(losses.label) == (len(names) == 2) for losses in model.history_)
+    assert all(np.isfinite(losses.total) for losses in model.history_)
+    if not names:
+        assert model.notes_ == ()
+        return
+    (note,) = model.notes_
+    assert "no cell that chooses the epoch has a label" in note
+    assert note.startswith("rna: ") == (len(names) == 1)
+    assert model.transform(data).made_by.notes == model.notes_
 
 
 # ------------------------------------------------------------------ what cannot matter

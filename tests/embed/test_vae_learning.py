@@ -8,7 +8,7 @@ from torch.nn import functional
 from unpaired.embed.feed import Feed
 from unpaired.embed.inputs import Inputs
 from unpaired.embed.vae_learning import Cells, Weights, _Autoencoding
-from unpaired.embed.vae_networks import Autoencoder, Autoencoders, Deconvolution, Generator
+from unpaired.embed.vae_networks import Autoencoder, Autoencoders, Deconvolution, Generator, _BatchNorm
 
 LATENT = 4
 
@@ -159,6 +159,31 @@ def test_cells_without_a_label_say_nothing_of_labels():
     assert any(touched(task.net.generator[0].decoder))
 
 
+@torch.no_grad()
+def test_a_modality_without_labels_to_judge_by_counts_as_the_others():
+    task, whole = (made_task(sizes=(20, 20, 20), alpha=0.7, unlabelled=u) for u in ((1,), ()))
+    for t in (task, whole):
+        t.net.eval()
+    (total,), (told,) = task.validate().tolist(), whole.validate().tolist()
+    (record,), (other,) = task.records, whole.records
+    rows = [torch.as_tensor(c.valid) for c in task._cells]
+    own = [
+        float(functional.cross_entropy(whole.net.generator.labels(part.encode(c.x[r]).mean), c.y[r]))
+        for part, c, r in zip(whole.net.generator.parts, whole._cells, rows, strict=True)
+    ]
+    assert other.label == pytest.approx(sum(own) / 3, rel=1e-5)
+    assert record.label == pytest.approx((own[0] + own[2]) / 2, rel=1e-5)
+    assert total - told == pytest.approx(0.7 * 3 * (record.label - other.label), rel=1e-3)
+    assert record.reconstruction == other.reconstruction
+
+
+@torch.no_grad()
+def test_where_no_label_can_be_judged_it_is_not_called_right():
+    task = made_task(sizes=(20, 20), unlabelled=(0, 1))
+    assert np.isfinite(float(task.validate()))
+    assert np.isnan(task.records[0].label)
+
+
 # ------------------------------------------------------------------ what is drawn
 
 
@@ -194,11 +219,27 @@ def test_the_decoder_gives_images_of_the_encoders_shape(shape):
     assert part.decode(posterior.mean).shape == x.shape
 
 
-def test_the_decoder_of_images_is_torchs_own_layers():
-    net = Deconvolution(latent=LATENT, shape=(3, 32, 48), generator=seeded()).eval()
+def disturbed(net, seed=7):
+    """Give biases and batch normalisations values that are not those of a new layer."""
+    for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
+        if name.rsplit(".", 1)[-1] in {"bias", "scale", "shift", "mean", "var"}:
+            tensor.data = torch.rand(tensor.shape, generator=seeded(seed)) + 0.5
+    return net
+
+
+def torchs_norm(ours, kind):
+    layer = kind(ours.scale.shape[1])
+    layer.weight.data, layer.bias.data = ours.scale.data[0].clone(), ours.shift.data[0].clone()
+    layer.running_mean.data, layer.running_var.data = ours.mean[0].clone(), ours.var[0].clone()
+    return layer
+
+
+@pytest.mark.parametrize("learning", [True, False])
+def test_the_decoder_of_images_is_torchs_own_layers(learning):
+    net = disturbed(Deconvolution(latent=LATENT, shape=(3, 32, 48), generator=seeded())).train(learning)
     widths = [512, 256, 128, 64, 32, 3]
-    z = torch.randn(2, LATENT)
-    x = net.code(z).view(2, 512, 1, 2)
+    z = torch.randn(6, LATENT, generator=seeded(1))
+    x = functional.linear(z, net.code.weight[0], net.code.bias[0]).view(6, 512, 1, 2)
     for at in range(5):
         layer = torch.nn.ConvTranspose2d(
             widths[at], widths[at + 1], 3, stride=2, padding=1, output_padding=(1, int(at > 0))
@@ -207,8 +248,29 @@ def test_the_decoder_of_images_is_torchs_own_layers():
         layer.bias.data = net.bias.data[0] if at == 4 else torch.zeros(widths[at + 1])
         x = layer(x)
         if at < 4:
-            x = functional.leaky_relu(torch.nn.BatchNorm2d(widths[at + 1]).eval()(x))
-    torch.testing.assert_close(net(z), x, rtol=1e-4, atol=1e-5)
+            x = functional.leaky_relu(torchs_norm(net.norms[at], torch.nn.BatchNorm2d).train(learning)(x))
+    torch.testing.assert_close(net(z), x, rtol=1e-3, atol=1e-4)
+    assert float(net.bias.detach().min()) > 0.4  # a bias that is not there would have gone unseen
+
+
+@pytest.mark.parametrize("shape", [(9, 5), (9, 5, 3, 4)], ids=["table", "maps"])
+def test_batch_normalisation_is_torchs_own_while_learning_and_after(shape):
+    ours = disturbed(_BatchNorm(5))
+    torchs = torchs_norm(ours, torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d)
+    for step in range(4):
+        x = 3 * torch.randn(shape, generator=seeded(step)) + 1
+        torch.testing.assert_close(ours.train()(x), torchs.train()(x))
+    torch.testing.assert_close(ours.mean[0], torchs.running_mean)
+    torch.testing.assert_close(ours.var[0], torchs.running_var)
+    torch.testing.assert_close(ours.eval()(x), torchs.eval()(x))
+
+
+def test_one_cell_is_normalised_like_a_new_one():
+    ours = disturbed(_BatchNorm(5))
+    x = torch.randn(1, 5, generator=seeded())
+    kept = ours.mean.clone()
+    torch.testing.assert_close(ours.train()(x), ours.eval()(x))
+    assert torch.equal(ours.mean, kept)
 
 
 def test_the_perceptron_is_the_published_one():

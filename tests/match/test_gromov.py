@@ -13,7 +13,7 @@ from sklearn.neighbors import kneighbors_graph
 
 from unpaired.data.types import Dataset, Modality
 from unpaired.errors import OptionError
-from unpaired.match.gromov import graph_distances, match_gromov
+from unpaired.match.gromov import _too_many, graph_distances, match_gromov
 
 EPS = 0.1  # few cells, coarse distances: at 0.01 the inner iterations take long
 EPS_ACROSS = 0.05
@@ -248,9 +248,36 @@ def test_an_eps_too_small_for_real_numbers_is_raised():
 def test_a_search_that_is_cut_short_says_so():
     (block,) = match_gromov(make(arms(), cloud(25, 6)), max_iter=3, eps=EPS).blocks
     assert block.status.state == "not_converged"
-    assert block.status.iterations == 3
+    assert block.status.iterations == 11  # POT looks at the change in the first and in every tenth from there
     assert "use a larger max_iter" in block.status.advice
     assert block.matched
+
+
+@pytest.mark.parametrize(("limit", "made"), [(1, 1), (2, 11), (11, 11), (12, 21), (200, 201), (1000, 1001)])
+def test_the_limit_of_the_iterations_is_the_next_that_pot_looks_at(monkeypatch, limit, made):
+    real, asked = ot.gromov.entropic_gromov_wasserstein, []
+
+    def seen(*args, max_iter, tol, **options):
+        asked.append(max_iter)
+        return real(*args, max_iter=min(max_iter, 21), tol=tol, **options)
+
+    monkeypatch.setattr(ot.gromov, "entropic_gromov_wasserstein", seen)
+    (block,) = match_gromov(make(arms(), cloud(25, 6)), max_iter=limit, eps=EPS, tol=1e-300).blocks
+    assert asked == [made]
+    assert block.status.iterations == min(made, 21)
+
+
+def test_the_change_that_is_told_is_that_of_the_last_iteration():
+    data = make(arms(), cloud(25, 6))
+    (block,) = match_gromov(data, max_iter=15, eps=EPS).blocks
+    real = ot.gromov.entropic_gromov_wasserstein
+    x, y = (data[n].features[data[n].order] for n in data)
+    paths = graph_distances(x, 5), graph_distances(y, 5)
+    sides = np.full(31, 1 / 31), np.full(25, 1 / 25)
+    plans = [real(*paths, *sides, "square_loss", epsilon=EPS, max_iter=n, symmetric=True) for n in (20, 21)]
+    np.testing.assert_array_equal(block.weights, plans[1])
+    assert f"changed by {np.linalg.norm(plans[1] - plans[0]):.1e}" in block.status.advice
+    assert block.status.iterations == 21
 
 
 def test_marginals_that_are_off_are_said(monkeypatch):
@@ -306,9 +333,42 @@ def test_across_labels_a_label_that_has_no_mass_within_fails_and_cells_without_p
     some, none = match_gromov(data, across_labels=True).blocks
     assert some.matched
     assert some.status.used["without_partner"] == [3, 3]
+    assert "3 of 4 and 3 of 4 cells have no partner" in some.status.advice
     assert none.status.state == "failed"
     assert "matched with other labels" in none.status.advice
     assert none.status.used["within_label"] == 0
+
+
+@pytest.mark.parametrize("blank", [0, 1])
+def test_across_labels_every_part_is_told_of_itself(monkeypatch, blank):
+    """One label's part is uniform and the other's a permutation: the whole is neither."""
+
+    def mixed(c1, c2, a, b, *_, **__):
+        plan = np.zeros((8, 8))
+        plan[:4, :4], plan[4:, 4:] = np.full((4, 4), 1 / 32), np.eye(4) / 8
+        return plan, {"err": [0.0], "gw_dist": 0.0}
+
+    monkeypatch.setattr(ot.gromov, "entropic_gromov_wasserstein", mixed)
+    data = make(cloud(8), cloud(8, seed=1))
+    codes = {n: np.full(8, blank) for n in data}
+    for n in data:
+        codes[n][data[n].order[4:]] = 1 - blank
+    blocks = match_gromov(make(*(data[n].X for n in data), codes["left"], codes["right"]), across_labels=True).blocks
+    assert "all but uniform" in blocks[blank].status.advice
+    assert blocks[1 - blank].status.advice == ""
+    assert blocks[1 - blank].status.used["information"] == pytest.approx(np.log(4))
+
+
+def test_a_uniform_whole_does_not_speak_for_its_parts():
+    matching = match_gromov(
+        make(cloud(20), cloud(20, seed=1), np.arange(20) % 2, np.arange(20) % 2), k=20, across_labels=True
+    )
+    assert all(b.status.advice.count("all but uniform") == 1 for b in matching.blocks)
+
+
+def test_the_copies_of_long_features_are_part_of_the_memory_that_is_told():
+    assert "would need about 0 GB" in _too_many((3, 5), (2, 5), 2)
+    assert "would need about 10 GB" in _too_many((3, 200_000_000), (2, 5), 2)
 
 
 def test_too_many_cells_are_refused_before_the_work():

@@ -11,6 +11,7 @@ from torch.nn import functional
 __all__ = ["convolve"]
 
 _WIDE = 128  # channels from which one product of matrices beats oneDNN's gradient of the kernel, whose maps are small
+_MOST = 2**26  # numbers in that matrix: 0.3 GB
 
 
 def convolve(maps: Tensor, kernel: Tensor) -> Tensor:
@@ -28,7 +29,7 @@ def convolve(maps: Tensor, kernel: Tensor) -> Tensor:
     ``(batch, N, ceil(H / 2), ceil(W / 2))``.
     """
     mixed = maps.dtype == torch.float32 and torch.is_autocast_enabled("cpu")  # the input of the network itself
-    if maps.device.type != "cpu" or kernel.shape[1] < _WIDE or mixed:
+    if maps.device.type != "cpu" or kernel.shape[1] < _WIDE or _of_windows(maps) > _MOST or mixed:
         return functional.conv2d(maps, kernel, stride=2, padding=1)
     return cast(Tensor, _Wide.apply(maps, kernel.to(maps.dtype)))  # type: ignore[no-untyped-call]
 
@@ -40,14 +41,23 @@ class _Wide(torch.autograd.Function):
         return functional.conv2d(maps, kernel, stride=2, padding=1)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
         (grad,) = grads
         maps, kernel = ctx.saved_tensors
-        how = (None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False])
-        of_maps = torch.ops.aten.convolution_backward(grad, maps, kernel, *how)[0]
-        places = grad.permute(0, 2, 3, 1).flatten(0, 2)
-        of_kernel = (places.T @ _windows(maps)).unflatten(1, (3, 3, -1)).permute(0, 3, 1, 2)
+        of_maps = of_kernel = None
+        if ctx.needs_input_grad[0]:
+            how = (None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False])
+            of_maps = torch.ops.aten.convolution_backward(grad, maps, kernel, *how)[0]
+        if ctx.needs_input_grad[1]:
+            places = grad.permute(0, 2, 3, 1).flatten(0, 2)
+            of_kernel = (places.T @ _windows(maps)).unflatten(1, (3, 3, -1)).permute(0, 3, 1, 2)
         return of_maps, of_kernel
+
+
+def _of_windows(maps: Tensor) -> int:
+    """How many numbers :func:`_windows` makes."""
+    batch, channels, height, width = maps.shape
+    return batch * -(-height // 2) * -(-width // 2) * 9 * channels
 
 
 def _windows(maps: Tensor) -> Tensor:

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from unpaired.embed.inputs import Inputs
 
-__all__ = ["Feed"]
+__all__ = ["CELLS", "IMAGES", "Feed"]
+
+CELLS = 4096
+"""Cells of a table in a forward pass without gradients."""
+
+IMAGES = 512
+"""Images in one, all networks together: at 128 pixels their first maps take 0.3 GB."""
 
 
 class Feed:

@@ -14,7 +14,7 @@ from unpaired.embed.classifiers import Network, Watch
 from unpaired.embed.folds import Split
 from unpaired.embed.inputs import Inputs
 from unpaired.embed.learning import train
-from unpaired.embed.networks import MLP, ConvNet
+from unpaired.embed.networks import MLP, PUBLISHED, ConvNet
 from unpaired.embed.training import TrainingSettings
 from unpaired.seeds import named_seed
 
@@ -23,8 +23,7 @@ __all__ = ["fit_network", "native_bfloat16"]
 _DROPOUT = 0.2
 _LAYOUTS: Mapping[str, tuple[int, str]] = {
     "mlp": (256, "LBRD LBRD"),
-    # Linear-ReLU-BN, 3 x (Linear-BN-ReLU), Linear, then the head.
-    "published": (1024, "LRB LBR LBR LBR L"),
+    "published": PUBLISHED,
 }
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
-from unpaired.data.types import Array, Dataset, Modality
+from unpaired.data.types import UNKNOWN, Array, Dataset, Modality
 from unpaired.errors import DataError, Problem
 
-__all__ = ["Inputs", "new_inputs", "read_inputs", "standardise", "trained_labels"]
+__all__ = [
+    "Inputs",
+    "check_features",
+    "label_codes",
+    "new_inputs",
+    "read_inputs",
+    "standardise",
+    "trained_labels",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +49,10 @@ class Inputs:
     def shape(self) -> tuple[int, ...]:
         """``(n, d)`` or ``(n, C, H, W)``."""
         return (len(self.rows), *self.values.shape[1:])
+
+    def take(self, cells: Array) -> Self:
+        """Return some of the cells: ``cells`` are indices, or ``(n,)`` whether each is one of them."""
+        return replace(self, rows=self.rows[cells])
 
     def dense(self) -> Array:
         """Return ``(n, ...)`` float32 inputs of all cells at once."""
@@ -77,10 +89,24 @@ def new_inputs(modality: Modality, X: Any, rows: Array, center: Array, scale: fl
         ``(n,)`` indices into ``X``.
     center, scale
         As :func:`read_inputs` gave them.
+
+    Raises
+    ------
+    DataError
+        If the readings have other features.
     """
+    check_features(modality, X)
     if _are_bytes(modality, X):
         return _bytes(modality, X, rows)
     return _plain(np.asarray((modality.transform(X[rows]) - center) / scale, dtype=np.float32))
+
+
+def check_features(modality: Modality, X: Any) -> None:
+    """Raise :class:`~unpaired.errors.DataError` if readings ``X`` have another shape than those learned from."""
+    if X.shape[1:] != modality.X.shape[1:]:
+        found, fitted = ("x".join(map(str, s)) for s in (X.shape[1:], modality.X.shape[1:]))
+        what = f"its readings have the shape {found}, and {fitted} where the model was fitted."
+        raise DataError([Problem("error", f"memory {modality.name}", what, "Give it the same features.")])
 
 
 def _plain(values: Array) -> Inputs:
@@ -152,6 +178,14 @@ def trained_labels(data: Dataset, *, folds: int) -> tuple[tuple[str, ...], tuple
             )
             notes.append(f"{modality}: {what}, and each cell is scored by models that saw the others: {_some(few)}.")
     return names, tuple(notes)
+
+
+def label_codes(modality: Modality, classes: tuple[str, ...], labels: tuple[str, ...]) -> Array:
+    """``(n,)`` codes into ``labels``; -1 for cells without a label or with one that is not trained on."""
+    table = np.full(len(classes) + 1, UNKNOWN)  # the last entry serves label code -1
+    for new, name in enumerate(labels):
+        table[classes.index(name)] = new
+    return table[modality.labels]
 
 
 def _distinct(modality: Modality, classes: int) -> Array:

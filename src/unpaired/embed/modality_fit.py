@@ -7,16 +7,16 @@ from functools import partial
 
 import numpy as np
 
-from unpaired.data.types import UNKNOWN, Array, Dataset, Modality
+from unpaired.data.types import Array, Dataset, Modality
 from unpaired.embed.calibration import ClassifierQuality, fit_temperature, quality
 from unpaired.embed.classifiers import Linear, Network, choose_classifier, fit_logistic
 from unpaired.embed.embedding import Snapshot, Watch
 from unpaired.embed.folds import Split, make_splits
-from unpaired.embed.inputs import Inputs, new_inputs, read_inputs
+from unpaired.embed.inputs import Inputs, label_codes, new_inputs, read_inputs
 from unpaired.errors import OptionError
 from unpaired.seeds import named_rng, named_seed
 
-__all__ = ["FitOptions", "ModalityFit", "fit_modality", "variance"]
+__all__ = ["FitOptions", "ModalityFit", "fit_modality"]
 
 _VALID = 0.1  # of a model's cells choose its epoch
 _VALID_PUBLISHED = 0.2  # the published scheme has one split, and judges the classifier on this part of it
@@ -52,6 +52,8 @@ class ModalityFit:
         Standardisation of the features.
     logits
         ``(R, n, T)`` out-of-fold logits of the repeats, before temperature, one row a cell fitted on.
+    noise
+        ``(n,)`` variance of one model's answer for these cells (see :meth:`place`); NaN where there is one answer.
     log_prior
         ``(T,)`` log frequencies of the labels trained on.
     calibrated
@@ -66,6 +68,7 @@ class ModalityFit:
     center: Array
     scale: float
     logits: Array
+    noise: Array
     log_prior: Array
     calibrated: bool
     quality: ClassifierQuality
@@ -73,29 +76,37 @@ class ModalityFit:
     def place(self, modality: Modality) -> tuple[Array, Array]:
         """Return ``(n, T)`` coordinates of a modality's cells, and ``(n,)`` the variance of one model's answer.
 
-        Cells seen in ``fit`` get the mean of their out-of-fold scores, one a repeat, and these scores' variance; others
-        the mean of all models, and the variance between these: not that of their mean, which would be near zero where
-        the models have most of their cells in common, however wrong they are together. NaN where there is one score.
+        Cells learned from get the mean of their out-of-fold scores, one a repeat, and these scores' variance; others,
+        and those that were in ``fit`` without a label, the mean of all models, and the variance between these: not that
+        of their mean, which would be near zero where the models have most of their cells in common, however wrong they
+        are together. NaN where there is one score.
+
+        Raises
+        ------
+        DataError
+            If the cells have other features.
         """
         rows, seen = _recognised(self.modality, modality)
-        scores = self.space(self.logits[:, rows])
-        out, noise = scores.mean(axis=0), variance(scores)
+        out, noise = self.space(self.logits[:, rows]).mean(axis=0), self.noise[rows]
         if not seen.all():
             new = modality.order[~seen[modality.order]]
             logits = self.models.logits(new_inputs(self.modality, modality.X, new, self.center, self.scale))
             scores = self.space(logits)
-            out[new], noise[new] = scores.mean(axis=0), variance(scores)
+            out[new], noise[new] = scores.mean(axis=0), _variance(scores)
         return out, noise
 
     def space(self, logits: Array) -> Array:
         """Return the coordinates that belong to raw ``(..., T)`` logits."""
-        if not self.calibrated:
-            return logits
-        out = logits / self.quality.temperature - self.log_prior
-        return np.asarray(out - out.mean(axis=-1, keepdims=True))
+        return _placed(logits, self.quality.temperature, self.log_prior) if self.calibrated else logits
 
 
-def variance(scores: Array) -> Array:
+def _placed(logits: Array, temperature: float, log_prior: Array) -> Array:
+    """Return the calibrated coordinates that belong to raw ``(..., T)`` logits."""
+    out = logits / temperature - log_prior
+    return np.asarray(out - out.mean(axis=-1, keepdims=True))
+
+
+def _variance(scores: Array) -> Array:
     """``(n,)`` variance between ``(R, n, T)`` scores of the same cells, mean over dimensions; NaN for one score."""
     if len(scores) < 2:
         return np.full(scores.shape[1], np.nan)
@@ -125,7 +136,7 @@ class _Work:
     options: FitOptions
 
     def finish(self, models: Linear | Network) -> ModalityFit:
-        """Score the cells out of fold, and learn the temperature."""
+        """Score the cells out of fold, learn the temperature, and see how far the scores of a cell are apart."""
         many, calibrate = self.options.folds > 1, self.options.calibrate
         y, known = self.y, self.y >= 0
         logits = models.held_out(self.inputs, self.splits)
@@ -133,9 +144,16 @@ class _Work:
         judged = known if many else self.splits[0].judge
         mean = logits.mean(axis=0)[judged] if many else logits[0][judged]
         temperature = fit_temperature(mean, y[judged]) if calibrate else 1.0
-        back = np.empty_like(logits)
-        back[:, self.modality.order] = logits
         counts = np.bincount(y[known], minlength=len(self.labels))
+        log_prior = np.log(counts / counts.sum())
+        space = partial(_placed, temperature=temperature, log_prior=log_prior) if calibrate else np.asarray
+        noise = _variance(space(logits))
+        # Such a cell's score of a repeat is the mean of several models, and varies less than one model's answer.
+        by_all = np.logical_and.reduce([s.held_out for s in self.splits])
+        if many and by_all.any():
+            noise[by_all] = _variance(space(models.logits(self.inputs.take(by_all))))
+        order, back, spread = self.modality.order, np.empty_like(logits), np.empty_like(noise)
+        back[:, order], spread[order] = logits, noise
         return ModalityFit(
             kind=self.kind,
             models=models,
@@ -143,7 +161,8 @@ class _Work:
             center=self.center,
             scale=self.scale,
             logits=back,
-            log_prior=np.log(counts / counts.sum()),
+            noise=spread,
+            log_prior=log_prior,
             calibrated=calibrate,
             quality=quality(mean, y[judged], temperature=temperature, classes=self.labels),
         )
@@ -195,7 +214,7 @@ def fit_modality(
         If the published scheme is asked for and no label has a cell to spare for judging.
     """
     inputs, center, scale = read_inputs(modality)
-    y = _codes(modality, classes, labels)[modality.order]
+    y = label_codes(modality, classes, labels)[modality.order]
     chosen = choose_classifier(inputs.shape, int((y >= 0).sum())) if kind == "auto" else kind
     splits = make_splits(
         y,
@@ -231,11 +250,3 @@ def _fit_network(work: _Work, watch: Watch | None) -> Network:
         progress=options.progress,
         watch=None if watch is None else partial(work.show, watch),
     )
-
-
-def _codes(modality: Modality, classes: tuple[str, ...], labels: tuple[str, ...]) -> Array:
-    """``(n,)`` codes into ``labels``; -1 for cells without a label or with one that is not trained on."""
-    table = np.full(len(classes) + 1, UNKNOWN)  # the last entry serves label code -1
-    for new, name in enumerate(labels):
-        table[classes.index(name)] = new
-    return table[modality.labels]

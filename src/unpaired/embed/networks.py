@@ -12,16 +12,25 @@ from torch.nn import functional
 
 from unpaired.embed.convolution import convolve
 
-__all__ = ["MLP", "ConvNet"]
+__all__ = ["CHANNELS", "MLP", "MOMENTUM", "PUBLISHED", "SLOPE", "ConvNet", "uniform"]
 
-_CHANNELS = (32, 64, 128, 256, 512)
+CHANNELS = (32, 64, 128, 256, 512)
+"""Of the maps of the published convolutional encoder."""
+
+PUBLISHED = (1024, "LRB LBR LBR LBR L")
+"""Width and layers of the published encoder of tables, less its head: Linear-ReLU-BN, 3 x (Linear-BN-ReLU), Linear."""
+
+SLOPE = 0.01
+"""Of LeakyReLU."""
+
+MOMENTUM = 0.1
+"""Of the running values of batch normalisation."""
+
 _CODE = 128
-_MOMENTUM = 0.1
 _EPS = 1e-5
-_SLOPE = 0.01
 
 
-def _uniform(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> nn.Parameter:
+def uniform(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> nn.Parameter:
     """PyTorch's own initialisation of linear and convolutional layers, drawn from a generator of ours."""
     bound = 1 / math.sqrt(fan_in)
     return nn.Parameter((torch.rand(shape, generator=generator) * 2 - 1) * bound)
@@ -30,8 +39,8 @@ def _uniform(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) ->
 class _Linear(nn.Module):
     def __init__(self, members: int, n_in: int, n_out: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.weight = _uniform((members, n_in, n_out), n_in, generator)
-        self.bias = _uniform((members, 1, n_out), n_in, generator)
+        self.weight = uniform((members, n_in, n_out), n_in, generator)
+        self.bias = uniform((members, 1, n_out), n_in, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.baddbmm(self.bias, x, self.weight)
@@ -57,8 +66,8 @@ class _BatchNorm(nn.Module):
             var, mean = torch.var_mean(x, dim=1, correction=0)
             with torch.no_grad():
                 unbiased = var * (x.shape[1] / max(1, x.shape[1] - 1))
-                self.mean.lerp_(mean, _MOMENTUM)
-                self.var.lerp_(unbiased, _MOMENTUM)
+                self.mean.lerp_(mean, MOMENTUM)
+                self.var.lerp_(unbiased, MOMENTUM)
         else:
             mean, var = self.mean, self.var
         factor = self.scale * torch.rsqrt(var + _EPS)
@@ -70,7 +79,7 @@ class _BatchNorm(nn.Module):
         return [partial(self._of_member, *p) for p in parts]
 
     def _of_member(self, mean: Tensor, var: Tensor, scale: Tensor, shift: Tensor, x: Tensor) -> Tensor:
-        return functional.batch_norm(x, mean, var, scale, shift, self.training, _MOMENTUM, _EPS)
+        return functional.batch_norm(x, mean, var, scale, shift, self.training, MOMENTUM, _EPS)
 
 
 class _Dropout(nn.Module):
@@ -166,8 +175,8 @@ class ConvNet(nn.Module):
         super().__init__()
         channels, height, width = shape
         kernels, norms = [], []
-        for n in _CHANNELS:
-            kernels.append(_uniform((members, n, channels, 3, 3), channels * 9, generator))
+        for n in CHANNELS:
+            kernels.append(uniform((members, n, channels, 3, 3), channels * 9, generator))
             norms.append(_BatchNorm(members, n))
             channels, height, width = n, -(-height // 2), -(-width // 2)
         self.kernels = nn.ParameterList(kernels)
@@ -192,5 +201,5 @@ def _encoded(maps: Tensor, kernels: Iterable[Tensor], norms: Iterable[Callable[[
     maps = maps.contiguous(memory_format=torch.channels_last)
     for kernel, norm in zip(kernels, norms, strict=True):
         maps = convolve(maps, kernel.contiguous(memory_format=torch.channels_last))
-        maps = functional.leaky_relu_(norm(maps), _SLOPE)
+        maps = functional.leaky_relu_(norm(maps), SLOPE)
     return maps

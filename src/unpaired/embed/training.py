@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import lightning
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
@@ -18,15 +17,16 @@ from tqdm.auto import tqdm
 
 from unpaired.data.types import Array
 from unpaired.embed.checkpoint import Checkpoint, Progress
+from unpaired.embed.feed import CELLS, IMAGES
 from unpaired.errors import OptionError, UnpairedError
 from unpaired.seeds import named_seed
 
-__all__ = ["Task", "TrainingSettings", "chunk_rows", "predict", "resolve_device", "train_ensemble"]
+__all__ = ["Task", "TrainingSettings", "chunk_rows", "resolve_device", "train_ensemble"]
 
 Watch = Callable[[int, Tensor], None]
 """``watch(epoch, losses)``."""
 
-_CHUNK = 4096  # cells a forward pass when predicting
+_RISE = 0.1  # of the one-cycle schedule the rate goes up in
 
 
 @dataclass(frozen=True)
@@ -176,9 +176,10 @@ class _Module(lightning.LightningModule):
 
     def _cycle(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.OneCycleLR:
         s, steps = self._settings, self._task.steps if self._settings.cycle == "step" else 1
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=s.rate, total_steps=s.epochs * steps + 1, pct_start=0.1
-        )
+        total = s.epochs * steps + 1
+        # Where the rise is one step long to the bit, torch divides by the nothing that is left of it.
+        rise = _RISE + 1e-9 if _RISE * total == 1 else _RISE
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=s.rate, total_steps=total, pct_start=rise)
         if self._past is not None:
             cycle.last_epoch = self._past.epochs * steps - 1
             with warnings.catch_warnings():
@@ -325,18 +326,5 @@ def train_ensemble(
 
 
 def chunk_rows(members: int, x: Array | Tensor) -> int:
-    """Rows a forward pass without gradients: images are large, so all members together get so many."""
-    return max(1, _CHUNK // members) if x.ndim > 2 else _CHUNK
-
-
-@torch.no_grad()
-def predict(net: nn.Module, x: Array, *, device: str) -> Array:
-    """Return ``(members, n, T)`` float64 outputs of every member for every row of ``x``."""
-    net.eval().to(device)
-    members = next(net.parameters()).shape[0]
-    chunk = chunk_rows(members, x)
-    parts = []
-    for start in range(0, len(x), chunk):
-        part = torch.as_tensor(np.asarray(x[start : start + chunk], dtype=np.float32), device=device)
-        parts.append(net(part.expand(members, *part.shape)).double().cpu())
-    return torch.cat(parts, dim=1).numpy()
+    """Cells a forward pass without gradients: images are large, so all members together get so many."""
+    return max(1, IMAGES // members) if x.ndim > 2 else CELLS

@@ -5,7 +5,7 @@ Source: Yang et al., Nature Communications 12:31 (2021), as the baseline of Xi e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -16,8 +16,8 @@ from unpaired.data.types import UNKNOWN, Dataset, Modality
 from unpaired.embed.classifiers import DEVICES
 from unpaired.embed.embedding import Embedding, Provenance, Snapshot, Watch
 from unpaired.embed.folds import make_splits
-from unpaired.embed.inputs import Inputs, read_inputs, trained_labels
-from unpaired.errors import NotFittedError, OptionError
+from unpaired.embed.inputs import Inputs, label_codes, read_inputs, trained_labels
+from unpaired.errors import DataError, NotFittedError, OptionError, Problem
 from unpaired.seeds import named_rng, named_seed
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class MultimodalVAE:
         :class:`~unpaired.embed.vae_learning.AutoencoderLosses` on the validation cells, one an epoch. The networks
         are those of the lowest total.
     notes_
-        What was left out, as sentences.
+        What was left out or could not be judged, as sentences.
 
     Examples
     --------
@@ -132,7 +132,11 @@ class MultimodalVAE:
 
     @classmethod
     def published(cls, *, epochs: int | None = None, device: str = "auto", seed: int = 0) -> MultimodalVAE:
-        """Return the recipe of the propensity paper's code: the modality classifier learns along with the encoders."""
+        """Return the recipe of the propensity paper's code: the modality classifier learns along with the encoders.
+
+        Two things are not as in the published code. Batches are of about 256 cells of every modality, all as large.
+        Where there are images, it learns in bfloat16 if the processor has it.
+        """
         return cls(adversary="published", epochs=epochs, device=device, seed=seed)
 
     def fit(self, data: Dataset, *, watch: Watch | None = None) -> Self:
@@ -150,7 +154,7 @@ class MultimodalVAE:
         OptionError
             If an option has a value that is not allowed.
         DataError
-            If fewer than two labels have two or more cells in every modality.
+            If there is one modality, or fewer than two labels have two or more cells in every modality.
         UnpairedError
             If the loss is not finite.
         """
@@ -160,14 +164,16 @@ class MultimodalVAE:
 
         self.check_options()
         device = resolve_device(self.device)
-        self.classes_, self.notes_ = trained_labels(data, folds=1)
+        _check_modalities(data)
+        self.classes_, notes = trained_labels(data, folds=1)
         read = {n: read_inputs(m) for n, m in data.modalities.items()}
         net = self._networks({n: inputs.shape[1:] for n, (inputs, _, _) in read.items()})
         coders, cells = {}, []
         for at, (name, (inputs, center, scale)) in enumerate(read.items()):
             modality = data[name]
-            coders[name] = Coder(net.generator[at], modality.recipe, modality.X.shape[1:], center, scale)
+            coders[name] = Coder(net.generator[at], modality, center, scale)
             cells.append(self._cells(modality, inputs, data.classes, device))
+        self.notes_ = notes + _silent(cells)
         settings = self._settings(images=any(c.net.images for c in coders.values()), device=device)
 
         def show(epoch: int, losses: AutoencoderLosses) -> None:
@@ -219,7 +225,7 @@ class MultimodalVAE:
         return {
             "latent": self.latent,
             "hidden": self.hidden,
-            "adversary": self.adversary,
+            "adversary": self._adversary,
             "alpha": self.alpha,
             "beta": self.beta,
             "kl": self.kl,
@@ -287,7 +293,7 @@ class MultimodalVAE:
             optimizer="adam",
             patience=self.patience or 10**6,
             cycle="epoch",
-            precision="bfloat16" if native_bfloat16(device) else "float32",
+            precision="bfloat16" if images and native_bfloat16(device) else "float32",
         )
 
     def _cells(self, modality: Modality, inputs: Inputs, classes: tuple[str, ...], device: str) -> Cells:
@@ -296,10 +302,7 @@ class MultimodalVAE:
         from unpaired.embed.feed import Feed
         from unpaired.embed.vae_learning import Cells
 
-        codes = np.full(len(classes) + 1, UNKNOWN)  # the last entry serves label code -1
-        for new, name in enumerate(self.classes_):
-            codes[classes.index(name)] = new
-        y = codes[modality.labels[modality.order]]
+        y = label_codes(modality, classes, self.classes_)[modality.order]
         # Cells that say nothing of labels are split like one label more: some of them choose the epoch, too.
         groups = np.where(y == UNKNOWN, len(self.classes_), y)
         rng = named_rng(self.seed, modality.name, "vae split")
@@ -311,3 +314,20 @@ class MultimodalVAE:
         if not hasattr(self, "_coders"):
             msg = "call fit before asking for what is learned."
             raise NotFittedError(msg)
+
+
+def _check_modalities(data: Dataset) -> None:
+    if len(data.modalities) < 2:
+        what = "it has one modality, and a code of several needs two or more."
+        raise DataError([Problem("error", "the data set", what, "Add another modality.")])
+
+
+def _silent(cells: Sequence[Cells]) -> tuple[str, ...]:
+    """Say which modalities have no cell by whose label the epoch can be chosen."""
+    names = [c.name for c in cells if not c.judged]
+    if not names:
+        return ()
+    if len(names) == len(cells):
+        return ("no cell that chooses the epoch has a label: labels have no say in it.",)
+    few = ", ".join(names)
+    return (f"{few}: no cell that chooses the epoch has a label, so that of labels those of the others choose it.",)

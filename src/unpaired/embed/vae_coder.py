@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from unpaired import options
-from unpaired.data.preprocess import Recipe
 from unpaired.data.types import Array, Dataset, Modality
 from unpaired.embed.feed import Feed
-from unpaired.embed.inputs import Inputs, new_inputs
+from unpaired.embed.inputs import Inputs, check_features, new_inputs
 from unpaired.embed.vae_networks import Autoencoder
-from unpaired.errors import DataError, Problem
 
 __all__ = ["Coder", "coordinates"]
 
@@ -27,17 +25,14 @@ class Coder:
     ----------
     net
         Its networks.
-    recipe
-        The recipe of the cells that it was learned from, which serves new ones.
-    shape
-        Of a cell's readings, before the recipe.
+    modality
+        The cells that it was learned from, whose recipe serves new ones.
     center, scale
         Standardisation of the features.
     """
 
     net: Autoencoder
-    recipe: Recipe | None
-    shape: tuple[int, ...]
+    modality: Modality
     center: Array
     scale: float
 
@@ -49,17 +44,12 @@ class Coder:
         DataError
             If they have other features.
         """
-        if modality.X.shape[1:] != self.shape:
-            found, fitted = ("x".join(map(str, s)) for s in (modality.X.shape[1:], self.shape))
-            what = f"its readings have the shape {found}, and {fitted} where the autoencoder was fitted."
-            raise DataError([Problem("error", f"memory {modality.name}", what, "Give it the same features.")])
-        same = modality.recipe is self.recipe
-        served = modality if same else replace(modality, recipe=self.recipe)
-        if same and modality.X.ndim == 2:  # the recipe has been applied, or will be once
+        if modality.recipe is self.modality.recipe and modality.X.ndim == 2:  # it has been applied, or will be once
+            check_features(self.modality, modality.X)
             features = modality.features[modality.order]
             values = np.asarray((features - self.center) / self.scale, dtype=np.float32)
             return Inputs(values, np.arange(len(values)))
-        return new_inputs(served, modality.X, modality.order, self.center, self.scale)
+        return new_inputs(self.modality, modality.X, modality.order, self.center, self.scale)
 
 
 def coordinates(coders: Mapping[str, Coder], data: Dataset, *, device: str) -> dict[str, Array]:

@@ -5,6 +5,7 @@ Source: Yang et al., Nature Communications 12:31 (2021); the weights are those o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +24,8 @@ from unpaired.seeds import named_seed
 __all__ = ["Adversary", "AutoencoderLosses", "Cells", "Weights", "train_autoencoders"]
 
 Adversary = Literal["adversarial", "published", "none"]
+
+_LABEL = 2  # which of a modality's losses is that of the labels
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class AutoencoderLosses:
     kl
         Divergence of a cell's code from the standard normal distribution, in nats.
     label
-        Cross-entropy of the labels, in nats.
+        Cross-entropy of the labels, in nats, over the modalities that have a label among these cells; NaN if none has.
     modality
         Cross-entropy of the modality classifier, in nats: log K where the codes of K modalities tell it nothing.
         ``None`` without that classifier.
@@ -94,6 +97,11 @@ class Cells:
     train: Array
     valid: Array
 
+    @property
+    def judged(self) -> bool:
+        """Whether a cell that chooses the epoch has a label."""
+        return bool((self.y[torch.as_tensor(self.valid, device=self.y.device)] != UNKNOWN).any())
+
 
 class _Autoencoding:
     """The task (see :class:`unpaired.embed.training.Task`)."""
@@ -113,6 +121,7 @@ class _Autoencoding:
         self._cells, self._weights, self._kind, self._seed = cells, weights, adversary, seed
         self._train = [torch.as_tensor(c.train) for c in cells]
         self._valid = [torch.as_tensor(c.valid) for c in cells]
+        self._judged = torch.tensor([c.judged for c in cells], device=cells[0].y.device)
         # As many cells of every modality a step, or the adversary would guess the larger one: an epoch is one walk
         # through the largest modality, and smaller ones are walked through again.
         longest = max(len(t) for t in self._train)
@@ -151,8 +160,12 @@ class _Autoencoding:
             parts = [self._judge(at, r, draw=False)[:2] for r in rows.split(self.net.generator[at].chunk)]
             means.append(torch.stack([s for s, _ in parts]).sum(0) / torch.stack([c for _, c in parts]).sum(0))
         of_modality = torch.stack(means)
+        # A modality without a label here has not got them all right: it counts as the mean of the others.
+        if self._judged.any():
+            of_modality[~self._judged, _LABEL] = of_modality[self._judged, _LABEL].mean()
         total = self._total(of_modality, against=False)
         reconstruction, kl, label, modality, flipped = of_modality.mean(0).tolist()
+        label = label if self._judged.any() else math.nan
         told = (modality, flipped) if self.net.adversary is not None else (None, None)
         self.records.append(AutoencoderLosses(float(total), reconstruction, kl, label, *told))
         return total[None]
@@ -182,7 +195,7 @@ class _Autoencoding:
         losses = [reconstruction, kl, label, *self._modality(at, z)]
         known = (y != UNKNOWN).sum().clamp(min=1)
         counts = torch.full((len(losses),), len(rows), device=y.device)
-        counts[2] = known
+        counts[_LABEL] = known
         return torch.stack(losses), counts, z
 
     def _modality(self, at: int, z: Tensor) -> tuple[Tensor, Tensor]:

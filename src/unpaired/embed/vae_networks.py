@@ -14,15 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unpaired.embed.networks import ConvNet
+from unpaired.embed.feed import CELLS, IMAGES
+from unpaired.embed.networks import CHANNELS, MOMENTUM, PUBLISHED, SLOPE, ConvNet, uniform
 
 __all__ = ["Autoencoder", "Autoencoders", "Deconvolution", "Generator", "Posterior"]
 
-_CHANNELS = (32, 64, 128, 256, 512)  # of the encoder's maps, which are gone through backwards
-_LAYOUT = "LRB LBR LBR LBR L"  # of the published classifier; the head is added
-_JUDGE = "LR LR LR"  # of the modality classifier
-_SLOPE = 0.01
-_MOMENTUM = 0.1
+_JUDGE = "LR LR LR"  # layers of the modality classifier
 
 
 class Posterior(NamedTuple):
@@ -36,17 +33,11 @@ class Posterior(NamedTuple):
         return self.mean + torch.exp(self.logvar / 2) * torch.randn_like(self.mean)
 
 
-def _uniform(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> nn.Parameter:
-    """PyTorch's own initialisation of linear and convolutional layers, drawn from a generator of ours."""
-    bound = 1 / math.sqrt(fan_in)
-    return nn.Parameter((torch.rand((1, *shape), generator=generator) * 2 - 1) * bound)
-
-
 class _Linear(nn.Module):
     def __init__(self, n_in: int, n_out: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.weight = _uniform((n_out, n_in), n_in, generator)
-        self.bias = _uniform((n_out,), n_in, generator)
+        self.weight = uniform((1, n_out, n_in), n_in, generator)
+        self.bias = uniform((1, n_out), n_in, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.weight[0], self.bias[0])
@@ -67,7 +58,7 @@ class _BatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         running, weights = (self.mean[0], self.var[0]), (self.scale[0], self.shift[0])
         # One cell has no variance: where there is but one to learn from, it is normalised like a new one.
-        return functional.batch_norm(x, *running, *weights, self.training and len(x) > 1, _MOMENTUM)
+        return functional.batch_norm(x, *running, *weights, self.training and len(x) > 1, MOMENTUM)
 
 
 def _perceptron(n_in: int, n_out: int, hidden: int, layout: str, generator: torch.Generator) -> nn.Sequential:
@@ -102,18 +93,18 @@ class Deconvolution(nn.Module):
         super().__init__()
         channels, *size = shape
         sizes = [tuple(size)]
-        for _ in _CHANNELS:
+        for _ in CHANNELS:
             height, width = sizes[-1]
             sizes.append((-(-height // 2), -(-width // 2)))
         sizes.reverse()
-        self._first = (_CHANNELS[-1], *sizes[0])
+        self._first = (CHANNELS[-1], *sizes[0])
         # A stride of two gives odd sizes; even ones get a row and a column more.
         self._padding = [(1 - height % 2, 1 - width % 2) for height, width in sizes[1:]]
-        widths = (*reversed(_CHANNELS), channels)
+        widths = (*reversed(CHANNELS), channels)
         self.code = _Linear(latent, math.prod(self._first), generator)
         self.kernels = nn.ParameterList()
         for n_in, n_out in pairwise(widths):
-            self.kernels.append(_uniform((n_in, n_out, 3, 3), n_out * 9, generator))
+            self.kernels.append(uniform((1, n_in, n_out, 3, 3), n_out * 9, generator))
         self.norms = nn.ModuleList(_BatchNorm(n) for n in widths[1:-1])
         self.bias = nn.Parameter(torch.zeros(1, channels))
 
@@ -125,7 +116,7 @@ class Deconvolution(nn.Module):
             bias = self.bias[0] if last else None
             x = functional.conv_transpose2d(x, kernel[0], bias, stride=2, padding=1, output_padding=padding)
             if not last:
-                x = functional.leaky_relu(self.norms[at](x), _SLOPE)
+                x = functional.leaky_relu(self.norms[at](x), SLOPE)
         return x
 
 
@@ -152,14 +143,15 @@ class Autoencoder(nn.Module):
     def __init__(self, *, shape: tuple[int, ...], latent: int, hidden: int, generator: torch.Generator) -> None:
         super().__init__()
         self.images = len(shape) == 3
-        self.chunk = 256 if self.images else 4096
+        self.chunk = IMAGES // 2 if self.images else CELLS  # images are rebuilt, too
         if self.images:
             image = (shape[0], shape[1], shape[2])
             self.encoder: nn.Module = ConvNet(members=1, shape=image, n_out=2 * latent, generator=generator)
             self.decoder: nn.Module = Deconvolution(latent=latent, shape=image, generator=generator)
         else:
-            self.encoder = _perceptron(shape[0], 2 * latent, hidden, _LAYOUT, generator)
-            self.decoder = _perceptron(latent, shape[0], hidden, _LAYOUT, generator)
+            _, layout = PUBLISHED
+            self.encoder = _perceptron(shape[0], 2 * latent, hidden, layout, generator)
+            self.decoder = _perceptron(latent, shape[0], hidden, layout, generator)
 
     def encode(self, x: Tensor) -> Posterior:
         """Return the distributions of the codes of ``(cells, ...)`` features."""

@@ -28,8 +28,9 @@ _LEAST = 2  # a cell is its own first neighbour: with one alone nothing would be
 _LOST = 0.05  # SCOT takes a coupling that has lost more of its mass than this for a numerical failure
 _MARGINAL = 1e-3  # error of the marginals from which on the inner iterations count as not converged
 _BLANK = 0.01  # nats a cell: a coupling that says less than this is the uniform one
-_CHECK = 10  # POT looks at its error at every tenth iteration
+_CHECK = 10  # POT looks at its error in the first iteration and in every tenth from there
 _MATRICES = 10  # of the size of the coupling and of the distances together, in memory at a time
+_COPIES = 2  # of the features of a side, of double precision
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,13 @@ def match_gromov(
         marginals of its own, and cells that were matched with other labels alone have no partner.
     max_iter, tol
         Limit for the outer iterations, and the change of the coupling (Frobenius norm) at which they end. SCOT's own.
+        POT looks at the change in iterations 1, 11, 21, ... alone, so the limit is the next of these;
+        ``status.iterations`` says how many were made.
     max_cells
         Largest number of cells on a side of one coupling. All distances are in memory, about ``80 (n^2 + m^2 + n m)``
-        bytes, and every one of some hundred iterations takes ``4 n m (n + m)`` operations. A larger label fails; with
-        ``across_labels`` that many labelled cells are refused.
+        bytes, with the ``16 n d`` bytes of two copies of the larger side's d features, and every one of some hundred
+        iterations takes ``4 n m (n + m)`` operations. A larger label fails; with ``across_labels`` that many labelled
+        cells are refused.
     source, target
         Names of the modalities; not needed when there are two.
     jobs
@@ -151,12 +155,9 @@ def graph_distances(x: Array, k: int) -> Array:
     from scipy.sparse.csgraph import dijkstra
 
     n = len(x)
-    centred = x - x.mean(axis=1, keepdims=True, dtype=np.float64)
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    # Rounding leaves a little of a row without variation: that is no direction.
-    plain = length <= np.finfo(np.float32).eps * np.linalg.norm(x, axis=1, keepdims=True)
-    unit = np.where(plain, 0.0, centred / np.where(plain, 1.0, length))
+    unit = _directions(x)
     apart = 1 - unit @ unit.T
+    del unit
     np.fill_diagonal(apart, -1.0)
     near = np.argsort(apart, axis=1, kind="stable")[:, :k]
     graph = sp.csr_matrix((np.ones(near.size), near.ravel(), np.arange(0, near.size + 1, k)), shape=(n, n))
@@ -165,11 +166,29 @@ def graph_distances(x: Array, k: int) -> Array:
     return np.asarray(np.minimum(paths, longest) / longest)
 
 
+def _directions(x: Array) -> Array:
+    """``(n, d)`` float64 rows less their mean, of length one; zero where a row does not vary."""
+    out = x.astype(np.float64)  # the one copy: rows of images are long
+    out -= x.mean(axis=1, keepdims=True, dtype=np.float64)
+    length = np.linalg.norm(out, axis=1, keepdims=True)
+    # Rounding leaves a little of a row without variation: that is no direction.
+    plain = length <= np.finfo(np.float32).eps * np.linalg.norm(x, axis=1, keepdims=True)
+    out /= np.where(plain, 1.0, length)
+    out[plain[:, 0]] = 0.0
+    return out
+
+
 def _solve(search: _Search, x: Array, y: Array, a: Array, b: Array, seed: int) -> tuple[Array | None, Status]:
     """Match two sets of cells by their features ``(n, d1)`` and ``(m, d2)``, with marginals ``a`` and ``b``."""
+    plan, status = _couple(search, x, y, a, b)
+    return plan, status if plan is None else _telling(plan, status)
+
+
+def _couple(search: _Search, x: Array, y: Array, a: Array, b: Array) -> tuple[Array | None, Status]:
+    """Return the coupling, and how its iterations ended; what it tells is for the caller to say."""
     n, m = len(x), len(y)
     if max(n, m) > search.max_cells:
-        return None, Status("failed", _too_many(n, m, search.max_cells))
+        return None, Status("failed", _too_many(x.shape, y.shape, search.max_cells))
     wanted = min(max(_LEAST, int(_SHARE * min(n, m))), _MOST) if search.k is None else search.k
     k = min(wanted, n, m)
     apart = graph_distances(x, k), graph_distances(y, k)
@@ -197,7 +216,7 @@ def _by_pot(c1: Array, c2: Array, a: Array, b: Array, eps: float, search: _Searc
             "square_loss",
             epsilon=eps,
             symmetric=True,
-            max_iter=search.max_iter,
+            max_iter=_CHECK * -(-(search.max_iter - 1) // _CHECK) + 1,  # the change is that of the last iteration
             tol=search.tol,
             log=True,
         )
@@ -217,21 +236,34 @@ def _status(
     change = float(log["err"][-1])
     done = change <= search.tol
     error = float(abs(plan.sum(axis=1) - a).sum() + abs(plan.sum(axis=0) - b).sum())
-    told = _information(plan)
     advice = []
     if not done:
         advice.append(f"the coupling still changed by {change:.1e} (tol {search.tol:.0e}): use a larger max_iter.")
     if error > _MARGINAL:
         advice.append(f"the marginals are off by {error:.1e}: use a larger eps.")
-    if told < _BLANK:
-        advice.append("the coupling is all but uniform: the distances within the modalities say nothing here.")
     return Status(
         "ok" if done and error <= _MARGINAL else "not_converged",
         " ".join(advice),
         error,
-        _CHECK * (len(log["err"]) - 1) + 1 if done else search.max_iter,
-        used={**used, "cost": float(log["gw_dist"]), "information": told},
+        _CHECK * (len(log["err"]) - 1) + 1,
+        used={**used, "cost": float(log["gw_dist"])},
     )
+
+
+def _telling(plan: Array, status: Status) -> Status:
+    """Add how much a coupling tells, and cells without a partner, which only the part of a coupling can have."""
+    told, alone = _information(plan), [int(np.sum(plan.sum(axis=axis) == 0)) for axis in (1, 0)]
+    used = {**status.used, "information": told}
+    advice = [status.advice] if status.advice else []
+    if told < _BLANK:
+        advice.append("the coupling is all but uniform: the distances within the modalities say nothing here.")
+    if any(alone):
+        used["without_partner"] = alone
+        advice.append(
+            f"{alone[0]} of {plan.shape[0]} and {alone[1]} of {plan.shape[1]} cells have no partner: "
+            "they were matched with other labels alone."
+        )
+    return replace(status, advice=" ".join(advice), used=used)
 
 
 def _information(plan: Array) -> float:
@@ -246,7 +278,8 @@ def _across(data: Dataset, space: Embedding, names: tuple[str, str], search: _Se
     """Return the solver that makes one coupling of all labelled cells and gives every label its part."""
     rows = [data[n].order[data[n].labels[data[n].order] >= 0] for n in names]
     if max(map(len, rows)) > search.max_cells:
-        msg = "across_labels makes one coupling: " + _too_many(len(rows[0]), len(rows[1]), search.max_cells)
+        shapes = [(len(own), space[n].shape[1]) for n, own in zip(names, rows, strict=True)]
+        msg = "across_labels makes one coupling: " + _too_many(shapes[0], shapes[1], search.max_cells)
         raise OptionError(msg)
     for name, own in zip(names, rows, strict=True):
         if not np.isfinite(space[name][own]).all():
@@ -260,7 +293,7 @@ def _across(data: Dataset, space: Embedding, names: tuple[str, str], search: _Se
         start = time.perf_counter()
         x, y = (space[n][own] for n, own in zip(names, rows, strict=True))
         a, b = (np.full(len(own), 1 / len(own)) for own in rows)
-        plan, whole = _solve(search, x, y, a, b, 0)
+        plan, whole = _couple(search, x, y, a, b)
         # The one coupling's time is shared out, so that the labels' seconds add up to it.
         whole = replace(whole, seconds=(time.perf_counter() - start) / len(problems))
         for i, j, _, _ in problems:
@@ -282,15 +315,13 @@ def _part(plan: Array, whole: Status, rows: Array, cols: Array) -> tuple[Array |
         advice = "all cells of this label were matched with other labels."
         return None, replace(whole, state="failed", advice=advice, marginal_error=float("nan"), used=used)
     part = part / mass
-    used["information"] = _information(part)
-    alone = [int(np.sum(part.sum(axis=axis) == 0)) for axis in (1, 0)]
-    if any(alone):
-        used["without_partner"] = alone
-    return part, replace(whole, marginal_error=float("nan"), used=used)
+    return part, _telling(part, replace(whole, marginal_error=float("nan"), used=used))
 
 
-def _too_many(n: int, m: int, most: int) -> str:
-    gb = 8 * _MATRICES * (n * n + m * m + n * m) / 1e9
+def _too_many(x: tuple[int, ...], y: tuple[int, ...], most: int) -> str:
+    """Say so of features ``(n, d1)`` and ``(m, d2)``, by their shapes."""
+    (n, d1), (m, d2) = x, y
+    gb = 8 * (_MATRICES * (n * n + m * m + n * m) + _COPIES * max(n * d1, m * d2)) / 1e9
     return (
         f"{n} and {m} cells are more than max_cells = {most} and would need about {gb:.0f} GB; "
         "read fewer cells a label (max_cells_per_label), or use a larger max_cells."
