@@ -12,6 +12,7 @@ from unpaired.bench import monitor, run_bench
 from unpaired.bench.methods import Budget
 from unpaired.bench.options import Options
 from unpaired.bench.plots import Curve, monitor_panels
+from unpaired.bench.store import safe_name
 from unpaired.data.split import hold_out
 from unpaired.embed.embedding import Snapshot
 from unpaired.embed.propensity import Propensity
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """A small network a modality and few epochs."""
-    preset = monitor.Preset(Budget(published_epochs=4, vae_epochs=4, vae_hidden=16), 2, 20)
+    preset = monitor.Preset(Budget(published_epochs=4, vae_epochs=4, vae_hidden=16), every=2, cells=20)
     monkeypatch.setitem(monitor.PRESETS, "smoke", preset)
 
 
@@ -79,14 +80,26 @@ def test_an_epoch_is_that_of_all_modalities(toy, turn):
     assert curve[-1]["trace_over_uniform"] > curve[0]["trace_over_uniform"]
 
 
-def test_an_epoch_that_one_modality_did_not_reach_is_left_out(toy):
+@pytest.mark.parametrize("turn", [True, False])
+def test_the_first_and_the_last_epoch_are_always_seen(toy, turn):
+    learn, test, truth = held_out(toy)
+    curve = monitor.watched(Scripted(truth, turn=turn), learn, test, truth, every=4)
+    assert [p["epoch"] for p in curve] == [1, 4, 6]
+    assert [p["loss"] for p in curve] == [10.0, 7.0, 5.0]
+    often = monitor.watched(Scripted(truth, turn=turn), learn, test, truth, every=1)
+    assert curve == [often[0], often[3], often[5]]
+
+
+def test_the_end_is_that_of_each_modality_and_epochs_of_one_alone_are_left_out(toy):
     learn, test, truth = held_out(toy)
 
     class Short(Scripted):
         def fit(self, data, *, watch):
             return super().fit(data, watch=lambda s: (s.modality == "image" and s.epoch > 2) or watch(s))
 
-    assert [p["epoch"] for p in monitor.watched(Short(truth), learn, test, truth, every=1)] == [1, 2, 3]
+    curve = monitor.watched(Short(truth), learn, test, truth, every=1)
+    assert [p["epoch"] for p in curve] == [1, 2, 3, 6]
+    assert curve[-1]["loss"] == pytest.approx((5.0 + 8.0) / 2)  # after 6 epochs of the one and 3 of the other
 
 
 def test_the_scale_of_the_space_does_not_matter(toy):
@@ -136,10 +149,11 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, folder, monkeypatch):
     first = run_bench("monitor", own)
     assert "### one rna-image" in first
     assert "| classifier (published recipe) | 2 |" in first
+    assert "Classifier: 4 epochs. VAEs: 4 epochs, 16 wide" in first
     out = tmp_path / "out"
-    assert {"curves-one_rna-image.png", "curves-one_rna-image.svg", "table.csv", "table.md"} <= {
-        p.name for p in out.iterdir()
-    }
+    assert json.loads((out / "bench.json").read_text())["settings"]["device"] == "cpu"
+    curves = f"curves-{safe_name('one rna-image')}"
+    assert {f"{curves}.png", f"{curves}.svg", "table.csv", "table.md"} <= {p.name for p in out.iterdir()}
     files = sorted(out.glob("results/*/*/*.json"))
     kept = json.loads(files[0].read_text())
     assert [p["epoch"] for p in kept["curve"]] == [1, 2, 4]
@@ -177,12 +191,14 @@ def test_without_data_the_digits_and_a_screen_are_watched(tmp_path, monkeypatch)
     assert seen == [
         ("Propensity", ("left", "right"), False),
         ("MultimodalVAE", ("left", "right"), False),
+        ("MultimodalVAE", ("left", "right"), False),
         ("Propensity", ("rna", "image"), True),
+        ("MultimodalVAE", ("rna", "image"), True),
         ("MultimodalVAE", ("rna", "image"), True),
     ]
     assert "### digits" in text
     assert "### simulated screen" in text
-    assert "VAE (published recipe)" not in text
+    assert text.count("| VAE (published recipe) | 1 |") == 2
 
 
 def test_a_training_that_fails_is_a_row_that_says_so(tmp_path, folder, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from unpaired.bench import matching, run_bench
 from unpaired.bench.methods import METHODS
 from unpaired.bench.options import Options
-from unpaired.bench.real import find_pairs, verdicts
+from unpaired.bench.real import PRESETS, _budget, find_pairs, verdicts
 from unpaired.bench.tables import Summary
 from unpaired.errors import DataError, OptionError
 
@@ -151,6 +151,7 @@ def test_a_missing_extra_is_a_row_that_says_so_and_is_run_once_it_is_there(tmp_p
         ({"preset": "huge"}, "preset must be one of"),
         ({"seeds": 0}, "seeds must be"),
         ({"data": None}, "data must be a folder"),
+        ({"device": "tpu"}, "device must be"),
     ],
 )
 def test_a_wrong_option_is_one_sentence_and_leaves_nothing(tmp_path, folder, change, message):
@@ -164,20 +165,58 @@ def test_there_is_no_such_bench(tmp_path, folder):
         run_bench("race", options(tmp_path, folder))
 
 
-def test_the_verdict_knows_best_noise_and_worse():
-    def of(case, method, *values):
-        return Summary(case, method, "foscttm", values, (0, ""))
+def test_the_verdict_knows_best_noise_and_worse_and_leaves_out_who_is_scored_on_less():
+    def of(case, method, *values, labels=3):
+        return [
+            Summary(case, method, "foscttm", dict(enumerate(values))),
+            Summary(case, method, "labels", {0: float(labels)}),
+        ]
 
     found = [
-        of("a x", "ps+ot", 0.30, 0.31), of("a x", "scot", 0.40),
-        of("b x", "ps+ot", 0.305, 0.31), of("b x", "scot", 0.30),
-        of("c x", "ps+ot", 0.40, 0.41), of("c x", "scot", 0.30),
-        of("d x", "ps+ot", 0.29, 0.50, 0.5), of("d x", "scot", 0.30),
+        *of("a x", "ps+ot", 0.30, 0.31), *of("a x", "scot", 0.40),
+        *of("b x", "ps+ot", 0.305, 0.31), *of("b x", "scot", 0.30),
+        *of("c x", "ps+ot", 0.40, 0.41), *of("c x", "scot", 0.30),
+        *of("d x", "ps+ot", 0.29, 0.50, 0.5), *of("d x", "scot", 0.30),
+        *of("e x", "ps+ot", 0.40), *of("e x", "scot", 0.30, labels=2),
     ]  # fmt: skip
-    states = {v["case"]: v["state"] for v in verdicts(found, dict.fromkeys(("a x", "b x", "c x", "d x"), 800))}
+    states = {v["case"]: v["state"] for v in verdicts(found, dict.fromkeys(("a x", "b x", "c x", "d x", "e x"), 800))}
     assert states == {
         "a x": "best",
         "b x": "within noise of the best",
         "c x": "worse than the best",
-        "d x": "within noise of the best",
+        "d x": "worse than the best",  # one lucky seed is no tie
+        "e x": "best",
     }
+
+
+@pytest.mark.parametrize(
+    ("cells", "published", "vae", "peers"), [(40, 120, 240, 100), (2000, 15, 31, 8), (100_000, 15, 15, 5)]
+)
+def test_small_sets_have_more_epochs(cells, published, vae, peers):
+    budget = _budget(PRESETS["cpu"], cells)
+    assert (budget.published_epochs, budget.vae_epochs, budget.peer_epochs) == (published, vae, peers)
+    assert _budget(PRESETS["paper"], cells) == PRESETS["paper"].budget
+
+
+def test_the_command_line_runs_a_bench(tmp_path, folder, capsys):
+    from typer.testing import CliRunner
+
+    from unpaired.cli import app
+
+    arguments = ["bench", "real", "--data", folder, "--preset", "smoke", "--seeds", 1, "--methods", "random", "--quiet"]
+    result = CliRunner().invoke(app, [str(a) for a in [*arguments, "--out", tmp_path / "out"]])
+    assert result.exit_code == 0
+    assert "| random | 1 |" in result.output
+    assert "| uniform coupling | 1 | 0.500 |" in result.output
+
+
+def test_a_folder_of_another_device_is_not_gone_on_with(tmp_path, folder):
+    from dataclasses import replace
+
+    from unpaired.bench import real
+    from unpaired.errors import OutputError
+
+    own = options(tmp_path, folder, methods=("uniform",))
+    run_bench("real", own)
+    with pytest.raises(OutputError, match="device: 'cpu' there, 'cuda' asked for"):
+        real.run(replace(own, device="cuda"))

@@ -90,6 +90,7 @@ def test_an_embedding_whose_writing_was_cut_short_is_made_again(tmp_path):
 
 
 def test_names_of_cases_are_safe_as_files():
-    assert safe_name("bmmc rna-adt") == "bmmc_rna-adt"
+    assert safe_name("bmmc-rna_adt") == "bmmc-rna_adt"
+    assert len({safe_name(n) for n in ("a b", "a_b", "a/b", "a:b")}) == 4
     assert "/" not in safe_name("../x/y")
     assert json.dumps(safe_name("a1=0.50"))

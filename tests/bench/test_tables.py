@@ -39,6 +39,13 @@ def test_the_table_says_what_there_is_and_what_there_is_not():
     assert "| method B" not in text.split("### two")[1]
 
 
+def test_a_value_that_does_not_exist_is_no_failure():
+    some = [{"case": "c", "method": "a", "seed": s, "v": v} for s, v in enumerate([1.0, None, 2.0])]
+    found = summaries(some, COLUMNS[:1])
+    assert (found[0].by_seed, found[0].failed, found[0].empty) == ({0: 1.0, 2: 2.0}, (0, ""), 1)
+    assert "| method A | 2 | 1.50 (1.25, 1.75), 1 without |" in markdown(found, COLUMNS[:1], TITLES, {})
+
+
 def test_a_reason_cannot_break_the_table():
     found = summaries([{"case": "c", "method": "a", "seed": 0, "failed": "x | y\nz"}], COLUMNS)
     assert r"| method A | 0 | x \| y z |  |" in markdown(found, COLUMNS, TITLES, {})
@@ -51,6 +58,8 @@ def test_the_csv_holds_every_cell(tmp_path):
     row = next(r for r in rows if r["method"] == "a" and r["metric"] == "mse" and r["case"] == "one")
     assert np.allclose([float(row[k]) for k in ("median", "q1", "q3")], [3, 2, 4])
     lost = next(r for r in rows if r["case"] == "two" and r["metric"] == "mse")
+    absent = list(csv.DictReader(write_csv(tmp_path, found, {"gone": "not installed"}).open(encoding="utf-8")))[-1]
+    assert (absent["method"], absent["seeds"], absent["why"]) == ("gone", "0", "not installed")
     assert (lost["median"], lost["seeds"], lost["failed"], lost["why"]) == ("", "0", "1", "not at all")
 
 

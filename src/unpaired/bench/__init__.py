@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,10 @@ def run_bench(what: str, options: Options) -> str:
     OptionError
         If there is no such bench, or one of its options is not allowed.
     """
+    from unpaired.embed.training import resolve_device
+
     check_choice("bench", what, BENCHES)
-    text: str = import_module(f"unpaired.bench.{what}").run(options)
+    # Before anything is kept: results of two devices must not be mixed, and a device that is not there is no result.
+    device = resolve_device(options.device)
+    text: str = import_module(f"unpaired.bench.{what}").run(replace(options, device=device))
     return text

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,9 +20,11 @@ from unpaired.errors import OptionError, UnpairedError
 from unpaired.evaluate.scores import score
 from unpaired.match.matching import Matching
 
-__all__ = ["Problem", "Unit", "in_latents", "one_thread", "run_units", "unavailable", "units_of"]
+__all__ = ["Problem", "Unit", "in_latents", "one_thread", "run_units", "unavailable", "units_of", "work_off"]
 
 _log = logging.getLogger(__name__)
+
+_Task = TypeVar("_Task")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,9 @@ class Unit:
     space: str | None
     seed: int
     methods: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.case}, seed {self.seed}: {', '.join(self.methods)}"
 
 
 def in_latents(data: Dataset, truth: Truth) -> Dataset:
@@ -135,13 +140,41 @@ def run_units(units: Sequence[Unit], load: Callable[[str], Problem], store: Stor
     device
         For networks.
     """
+
+    def done(unit: Unit) -> bool:
+        return all(store.has(unit.case, m, unit.seed) for m in unit.methods)
+
+    work_off(units, done, partial(_one, load=load, store=store, device=device), jobs=jobs)
+
+
+def work_off(
+    tasks: Sequence[_Task], done: Callable[[_Task], bool], do: Callable[[_Task], object], *, jobs: int
+) -> None:
+    """Do the tasks that are not done yet, in worker processes, and say so one by one.
+
+    Parameters
+    ----------
+    tasks
+        The work; a task is printed as it is.
+    done
+        Whether a task is done.
+    do
+        Does a task and keeps its result; can be given to a worker.
+    jobs
+        Worker processes.
+    """
     from joblib import Parallel, delayed
 
-    waiting = [u for u in units if not all(store.has(u.case, m, u.seed) for m in u.methods)]
-    _log.info("%d of %d units are done, %d to do.", len(units) - len(waiting), len(units), len(waiting))
+    waiting = [t for t in tasks if not done(t)]
+    _log.info("%d of %d are done, %d to do.", len(tasks) - len(waiting), len(tasks), len(waiting))
     work = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-    for at, done in enumerate(work(delayed(_one)(unit, load, store, device) for unit in waiting), start=1):
-        _log.info("%d of %d: %s, seed %d: %s.", at, len(waiting), done.case, done.seed, ", ".join(done.methods))
+    for at, task in enumerate(work(delayed(_do)(do, task) for task in waiting), start=1):
+        _log.info("%d of %d: %s.", at, len(waiting), task)
+
+
+def _do(do: Callable[[_Task], object], task: _Task) -> _Task:
+    do(task)
+    return task
 
 
 _LOADED: dict[str, Problem] = {}  # the last case of this process: its units come one after another
@@ -157,7 +190,7 @@ def _problem(case: str, load: Callable[[str], Problem]) -> Problem:
     return _LOADED[key]
 
 
-def _one(unit: Unit, load: Callable[[str], Problem], store: Store, device: str) -> Unit:
+def _one(unit: Unit, *, load: Callable[[str], Problem], store: Store, device: str) -> None:
     with one_thread():
         problem = _problem(unit.case, load)
         embedding, told, failure = None, {}, None
@@ -171,7 +204,6 @@ def _one(unit: Unit, load: Callable[[str], Problem], store: Store, device: str) 
             if not store.has(unit.case, name, unit.seed):
                 result = {"failed": failure} if failure else _result(name, problem, embedding, unit.seed)
                 store.keep(unit.case, name, unit.seed, {**result, "space": told})
-    return unit
 
 
 @contextmanager

@@ -177,7 +177,7 @@ def _scot(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int,
     return match_gromov(data, max_iter=budget.gromov_iterations, **options)
 
 
-# As published: Euclidean distances, whatever their scale, and a weight of the entropy of 0.05.
+# As published: Euclidean distances, whatever their scale, and a regularisation (eps) of 0.05.
 _OT_PUBLISHED = partial(_ot, cost="euclidean", eps=0.05)
 _SNN_PUBLISHED = partial(_snn, k=1, metric="cosine")
 
@@ -199,11 +199,11 @@ METHODS: Mapping[str, Method] = {
     "random": Method("random", None, lambda data, _, __, seed: match_random(data, seed=seed)),
     "uniform": Method("uniform coupling", None, lambda data, _, __, ___: match_uniform(data), seeded=False),
 }
-"""All methods, in the order of the tables. Distances and weights of the entropy of the published rows are published."""
+"""All methods, in the order of the tables. Distances and regularisations (eps) of the published rows are published."""
 
 
 def _ot_times(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int, *, factor: float) -> Matching:
-    """Match with so many times the weight of the entropy that the noise of the embedding asks for."""
+    """Match with so many times the regularisation (eps) that the noise of the embedding asks for."""
     assert embedding is not None
     return match_ot(data, embedding, eps=factor * noise_eps(data, embedding, *data.direction()))
 
@@ -212,7 +212,7 @@ SWEEP: Mapping[str, Method] = {
     f"ps+ot x{f:g}": Method(f"PS+OT (ours), {f:g} x eps", "ps", partial(_ot_times, factor=f))
     for f in (0.3, 3.0, 10.0, 30.0, 100.0, 300.0)
 }
-"""Our default with other weights of the entropy, for the benches that ask what it costs to have none of them fixed."""
+"""Our default with other regularisations (eps), for the benches that ask what it costs to have none of them fixed."""
 
 
 def method_of(name: str) -> Method:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from unpaired import options
 from unpaired.errors import OptionError
@@ -49,21 +49,26 @@ class Options:
     jobs: int = 1
     device: str = "auto"
 
-    def check(self) -> None:
-        """Raise :class:`~unpaired.errors.OptionError` if an option has a value that is never allowed."""
+    def check(self, takes: Collection[str] = ()) -> None:
+        """Raise :class:`~unpaired.errors.OptionError` if an option has a value that is never allowed.
+
+        Parameters
+        ----------
+        takes
+            Which of ``data`` and ``pairs`` the bench has a use for; the other must not be given.
+        """
         options.check_choice("preset", self.preset, PRESETS)
         options.check_integer("seeds", self.seeds, low=1)
         options.check_integer("jobs", self.jobs, low=1)
         options.check_choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
-
-    def without(self, *names: str) -> dict[str, Any]:
-        """Return the options as plain values, but those named."""
-        assert set(names) <= {f.name for f in fields(self)}
-        return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items() if k not in names}
+        for name in ("data", "pairs"):
+            if name not in takes and getattr(self, name):
+                msg = f"this bench has no use for {name}; got {getattr(self, name)!r}."
+                raise OptionError(msg)
 
 
 def chosen(names: Sequence[str], among: Collection[str]) -> tuple[str, ...]:
-    """Return the methods asked for in the bench's order; all when none is named.
+    """Return the methods asked for in the bench's order; all when none is named, and the uniform coupling always.
 
     Raises
     ------
@@ -74,4 +79,4 @@ def chosen(names: Sequence[str], among: Collection[str]) -> tuple[str, ...]:
     if unknown:
         msg = f"method must be one of {', '.join(among)}; got {', '.join(map(repr, unknown))}."
         raise OptionError(msg)
-    return tuple(n for n in among if not names or n in names)
+    return tuple(n for n in among if not names or n in names or n == "uniform")

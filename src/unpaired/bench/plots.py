@@ -1,4 +1,4 @@
-"""Plots of the benches of images and of the monitor: plain numbers in, Axes out."""
+"""Plots of the benches of images and of the monitor, plain numbers in, Axes out; and how all benches keep a plot."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from unpaired.report.axes import COLOURS, GREY, INK, SIZE, literal, tidy
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Curve", "EpsRun", "eps_panels", "monitor_panels", "save"]
+__all__ = ["Curve", "EpsRun", "eps_panels", "monitor_panels", "save_figure"]
 
 _METRICS = {"latent_mse": "latent MSE (lower is better)", "trace_over_uniform": "trace / uniform (higher is better)"}
 
 
 @dataclass(frozen=True)
 class EpsRun:
-    """One seed of a sweep over the weight of the entropy; as many values in each.
+    """One seed of a sweep over the regularisation (eps); as many values in each.
 
     Attributes
     ----------
     eps, latent_mse, trace_over_uniform
-        The weights, from the smallest, and the scores with each.
+        The regularisations, from the smallest, and the scores with each.
     default
-        The weight that the noise asks for, if it is among them.
+        The calibrated one (auto), if it is among them.
     """
 
     eps: tuple[float, ...]
@@ -54,9 +54,17 @@ class Curve:
     foscttm: tuple[float, ...]
 
 
-def save(axes: Sequence[Axes], base: Path) -> None:
-    """Write the figure of the axes as ``base.png`` and ``base.svg``, each whole or not at all."""
-    figure: Any = axes[0].figure
+def save_figure(ax: Axes, base: Path) -> None:
+    """Write the figure that an Axes is on as ``base.png`` and ``base.svg``, each whole or not at all.
+
+    Parameters
+    ----------
+    ax
+        Any one of the figure's.
+    base
+        The path without its suffix.
+    """
+    figure: Any = ax.figure
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         path = base.with_name(f"{base.name}.{kind}")
         part = path.with_name(f"{path.name}.part")
@@ -65,16 +73,18 @@ def save(axes: Sequence[Axes], base: Path) -> None:
 
 
 def eps_panels(
-    runs: Sequence[EpsRun], *, uniform: Mapping[str, float], published: Mapping[str, float]
+    runs: Sequence[EpsRun], *, uniform: Mapping[str, float], published: Mapping[str, float] | None = None
 ) -> tuple[Axes, ...]:
-    """Draw latent MSE and trace against the weight of the entropy, a thin line a seed.
+    """Draw latent MSE and trace against the regularisation (eps), a thin line a seed.
 
     Parameters
     ----------
     runs
-        The seeds; a ring marks the default weight.
-    uniform, published
-        Metric -> what the uniform coupling and the published PS+OT score.
+        The seeds; a ring marks the calibrated eps.
+    uniform
+        Metric -> what the uniform coupling scores.
+    published
+        Metric -> what the published PS+OT scores; by default that is not drawn.
     """
     axes = _panels(1, len(_METRICS), 3.7, 3.0)[0]
     for ax, (metric, title) in zip(axes, _METRICS.items(), strict=True):
@@ -84,13 +94,13 @@ def eps_panels(
             ring = [(e, v) for e, v in zip(run.eps, values, strict=True) if e == run.default]
             for at in ring:
                 ax.scatter(*at, s=40, facecolor="none", edgecolor=COLOURS[0], linewidths=1.2, zorder=3)
-        seed = ax.lines[0]
-        chance = ax.axhline(uniform[metric], color=INK, linestyle="--", linewidth=1)
-        known = ax.axhline(published[metric], color=COLOURS[4], linestyle=":", linewidth=1.2)
-        ax.set(xscale="log", xlabel="weight of the entropy, eps (logarithmic)", ylabel=title)
+        shown = {"PS+OT (ours), a line a seed; ring: calibrated (auto)": ax.lines[0]}
+        shown["uniform coupling"] = ax.axhline(uniform[metric], color=INK, linestyle="--", linewidth=1)
+        if published is not None:
+            shown["PS+OT, published"] = ax.axhline(published[metric], color=COLOURS[4], linestyle=":", linewidth=1.2)
+        ax.set(xscale="log", xlabel="regularisation (eps), logarithmic", ylabel=title)
         tidy(ax)
-    entries = ["PS+OT (ours), a line a seed; ring: eps of the noise", "uniform coupling", "published PS+OT, 128 pixels"]
-    _legend(axes[0], [seed, chance, known], entries)
+    _legend(axes[0], list(shown.values()), list(shown))
     return tuple(axes)
 
 

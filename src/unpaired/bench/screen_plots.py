@@ -117,7 +117,7 @@ def knob_panels(
         list(handles.values()),
         [literal(n) for n in handles],
         loc="outside upper left",
-        ncols=min(4, len(handles)),
+        ncols=min(4, len(panels), len(handles)),  # a panel's width holds one entry
         frameon=False,
         fontsize=SIZE,
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from unpaired.bench.matching import Problem, one_thread
+from unpaired.bench.matching import Problem, one_thread, work_off
 from unpaired.bench.methods import METHODS, SPACES
 from unpaired.bench.screen_cases import Preset, World
 from unpaired.bench.store import Store
@@ -20,15 +19,19 @@ from unpaired.evaluate.translation import TranslationScores, score_translation
 from unpaired.match.matching import Matching
 from unpaired.match.null import match_pairs
 
-__all__ = ["NOTHING", "PAIRS", "SUFFIX", "Task", "by_part", "run_tasks"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["BASELINES", "LABEL_MEAN", "OTHERS", "PAIRS", "SUFFIX", "Task", "by_part", "run_tasks"]
 
 PAIRS = "pairs"
 """The method that is told the truth."""
 
-NOTHING = "nothing"
-"""The row of the baselines: measured cells of other labels in place of predictions."""
+OTHERS = "others"
+"""A row to compare distances with: measured cells of other labels in place of predictions."""
+
+LABEL_MEAN = "label-mean"
+"""A row to compare R2 with: the mean of the label's training cells as the prediction of each of its cells."""
+
+BASELINES = (OTHERS, LABEL_MEAN)
+"""Rows that are of no method; each is of its own metrics alone."""
 
 SUFFIX = ", predicted"
 """Ends the names of cases under which results of predictions are kept."""
@@ -47,6 +50,9 @@ class Task:
     case: str
     method: str
     seed: int
+
+    def __str__(self) -> str:
+        return f"{self.case}, seed {self.seed}: prediction from {self.method}"
 
 
 def run_tasks(
@@ -75,16 +81,15 @@ def run_tasks(
     device
         For networks.
     """
-    from joblib import Parallel, delayed
 
-    waiting = [t for t in tasks if not store.has(t.case + SUFFIX, t.method, t.seed)]
-    _log.info("%d of %d predictions are done, %d to do.", len(tasks) - len(waiting), len(tasks), len(waiting))
-    work = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-    for at, done in enumerate(work(delayed(_one)(t, load, store, preset, device) for t in waiting), start=1):
-        _log.info("%d of %d: %s, seed %d: prediction by %s.", at, len(waiting), done.case, done.seed, done.method)
+    def done(task: Task) -> bool:
+        return store.has(task.case + SUFFIX, task.method, task.seed)
+
+    do = partial(_one, load=load, store=store, preset=preset, device=device)
+    work_off(tasks, done, do, jobs=jobs)
 
 
-def _one(task: Task, load: Callable[[str, int], World], store: Store, preset: Preset, device: str) -> Task:
+def _one(task: Task, *, load: Callable[[str, int], World], store: Store, preset: Preset, device: str) -> None:
     with one_thread():
         start = time.perf_counter()
         try:
@@ -93,7 +98,6 @@ def _one(task: Task, load: Callable[[str, int], World], store: Store, preset: Pr
         except UnpairedError as error:
             result = {"failed": str(error)}
         store.keep(task.case + SUFFIX, task.method, task.seed, result)
-    return task
 
 
 def _predict(task: Task, world: World, store: Store, preset: Preset, device: str) -> dict[str, Any]:
@@ -148,7 +152,7 @@ def _short(scores: TranslationScores) -> dict[str, Any]:
 
 
 def by_part(results: Iterable[Mapping[str, Any]], parts: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Cut the results of predictions into their parts, and add the rows of the baselines.
+    """Cut the results of predictions into their parts, and add the rows of :data:`BASELINES`.
 
     Parameters
     ----------
@@ -158,30 +162,40 @@ def by_part(results: Iterable[Mapping[str, Any]], parts: Mapping[str, str]) -> l
         Key of a part -> its name, which ends the names of the cases.
     """
     found: list[dict[str, Any]] = []
+    scored: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for result in results:
         if not result["case"].endswith(SUFFIX):
             continue
         for part, title in parts.items():
             case = f"{result['case'].removesuffix(SUFFIX)}, {title}"
-            kept = {k: result[k] for k in ("method", "seed")}
+            kept = {"case": case, "method": result["method"], "seed": result["seed"]}
             if "failed" in result:
-                found.append({**kept, "case": case, "failed": result["failed"]})
+                found.append({**kept, "failed": result["failed"]})
                 continue
-            own = result["parts"][part]
-            found.append({**kept, "case": case, **own})
-            if result["method"] == _first_of(found, case, result["seed"]):
-                found.append(_baseline(found[-1]))
-    return found
+            found.append({**kept, **result["parts"][part]})
+            scored.setdefault((case, result["seed"]), []).append(found[-1])
+    return [*found, *(row for own in scored.values() for row in _baselines(own))]
 
 
-def _first_of(found: Sequence[Mapping[str, Any]], case: str, seed: int) -> str:
-    """Return the first method with scores of a case and seed: its baseline is every method's."""
-    return next(str(r["method"]) for r in found if r["case"] == case and r["seed"] == seed and "failed" not in r)
+def _baselines(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the baselines of a case and seed: those of the method whose averages are of the most labels.
+
+    The cells and the means that they are made of are the same with every method. But a label in which a method has no
+    distance is in neither of its averages.
+    """
+    result = max(results, key=_covered)
+    known, pairs = result["distributions"], result["pairs"]
+    rows = []
+    if known is not None:
+        averages = {n: known[f"baseline_{n}"] for n in ("by_cells", "by_inverse_cells")}
+        distances = {**averages, "coverage": known["coverage"]}
+        rows.append({**result, "method": OTHERS, "distributions": distances, "pairs": None})
+    if pairs is not None and pairs["r2_of_label"] is not None:
+        guess = {**pairs, "r2": pairs["r2_of_label"]}
+        rows.append({**result, "method": LABEL_MEAN, "distributions": None, "pairs": guess})
+    return rows
 
 
-def _baseline(result: Mapping[str, Any]) -> dict[str, Any]:
-    known = result["distributions"] or {}
-    names = ("by_cells", "by_inverse_cells")
-    taken = {n: known[f"baseline_{n}"] for n in names if known} | {k: known[k] for k in ("coverage",) if known}
-    guess = None if result["pairs"] is None else {"r2": result["pairs"]["r2_of_label"]}
-    return {**result, "method": NOTHING, "distributions": taken or None, "pairs": guess}
+def _covered(result: Mapping[str, Any]) -> int:
+    known = result["distributions"]
+    return 0 if known is None else sum(known["coverage"]["metrics"].values())

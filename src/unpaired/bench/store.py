@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,12 @@ _FORMAT = "unpaired bench"
 
 
 def safe_name(text: str) -> str:
-    """Return a text as the name of a file: what a label or a data set may be called is not always one."""
-    return "".join(c if c.isalnum() or c in "+-_." else "_" for c in text)
+    """Return a text as the name of a file: what a label or a data set may be called is not always one.
+
+    Names that differ stay different: what had to be changed gets a hash of what it was.
+    """
+    safe = "".join(c if c.isalnum() or c in "+-_." else "_" for c in text)
+    return safe if safe == text else f"{safe}-{blake2b(text.encode(), digest_size=3).hexdigest()}"
 
 
 class Store:
@@ -34,7 +39,7 @@ class Store:
     folder
         Made if it is not there.
     settings
-        All that the results depend on; a folder of other settings is not gone on with.
+        All that the results depend on; a folder of other settings, or of another version, is not gone on with.
 
     Raises
     ------
@@ -44,7 +49,7 @@ class Store:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
-        wanted = json.loads(json.dumps(plain(settings)))
+        wanted = json.loads(json.dumps(plain({**settings, "unpaired": __version__})))
         file = folder / "bench.json"
         if file.exists():
             self._check(file, wanted)

@@ -13,7 +13,7 @@ import numpy as np
 
 from unpaired.files import write_text
 
-__all__ = ["Column", "Summary", "markdown", "summaries", "write_csv", "write_markdown"]
+__all__ = ["COVERAGE", "Column", "Summary", "grid", "markdown", "summaries", "write_csv", "write_markdown"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,13 @@ class Column:
     digits: int = 3
 
 
+COVERAGE = (
+    Column("labels", "labels scored", lambda r: float(r["scores"]["coverage"]["labels"]), 0),
+    Column("not_converged", "not converged", lambda r: float(r["states"].get("not_converged", 0)), 0),
+)
+"""What the averages of a matching's scores cover: labels, and those of them whose solver did not converge."""
+
+
 @dataclass(frozen=True)
 class Summary:
     """One cell of a table: a metric of a method in a case, over the seeds.
@@ -46,10 +53,12 @@ class Summary:
     ----------
     case, method, metric
         What it is of.
-    values
-        The values, one a seed that gave one.
+    by_seed
+        Seed -> value, of the seeds that gave one.
     failed
-        Seeds that gave none, and why the first did not.
+        Seeds of which the method failed, and why it did of the first.
+    empty
+        Seeds of which it worked and the metric has no value.
     published
         The published figure, as printed; empty where there is none.
     """
@@ -57,9 +66,15 @@ class Summary:
     case: str
     method: str
     metric: str
-    values: tuple[float, ...]
-    failed: tuple[int, str]
+    by_seed: Mapping[int, float]
+    failed: tuple[int, str] = (0, "")
+    empty: int = 0
     published: str = ""
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The values."""
+        return tuple(self.by_seed.values())
 
     @property
     def quartiles(self) -> tuple[float, float, float] | None:
@@ -94,11 +109,11 @@ def summaries(
     for (case, method), own in grouped.items():
         reasons = [r["failed"] for r in own if "failed" in r]
         for column in columns:
-            taken = [column.take(r) for r in own if "failed" not in r]
-            values = tuple(v for v in taken if v is not None)
-            failed = (len(own) - len(values), reasons[0] if reasons else "")
+            taken = {r["seed"]: column.take(r) for r in own if "failed" not in r}
+            values = {seed: v for seed, v in taken.items() if v is not None}
+            failed = (len(reasons), reasons[0] if reasons else "")
             known = (published or {}).get((method, column.name), "")
-            found.append(Summary(case, method, column.name, values, failed, known))
+            found.append(Summary(case, method, column.name, values, failed, len(taken) - len(values), known))
     return found
 
 
@@ -131,7 +146,7 @@ def markdown(
             elif method in absent:
                 rows.append([title, "0", absent[method], *[""] * (len(columns) - 1)])
         header = ["method", "seeds", *(c.title for c in columns)]
-        parts.append(f"### {case}\n\n{_grid(header, rows)}\n")
+        parts.append(f"### {case}\n\n{grid(header, rows)}\n")
     return "\n".join(parts)
 
 
@@ -162,10 +177,12 @@ def _cell(summary: Summary | None, digits: int) -> str:
     mid, low, high = (f"{q:.{digits}f}" for q in quartiles)
     spread = f" ({low}, {high})" if len(summary.values) > 1 else ""
     lost = f", {summary.failed[0]} failed" if summary.failed[0] else ""
-    return f"{mid}{spread}{lost}{known}"
+    empty = f", {summary.empty} without" if summary.empty else ""
+    return f"{mid}{spread}{lost}{empty}{known}"
 
 
-def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown, the first column to the left and the others to the right."""
     marks = ["---", *["---:"] * (len(header) - 1)]
     clean = [[c.replace("|", r"\|").replace("\n", " ") for c in row] for row in rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [list(header), marks, *clean])
@@ -180,14 +197,18 @@ def write_markdown(folder: Path, title: str, text: str) -> Path:
     return path
 
 
-def write_csv(folder: Path, found: Sequence[Summary]) -> Path:
-    """Write ``table.csv``, one line a case, method and metric, and return its path."""
+def write_csv(folder: Path, found: Sequence[Summary], absent: Mapping[str, str] | None = None) -> Path:
+    """Write ``table.csv``: a line a case, method and metric, and one a method that cannot be had. Return its path."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["case", "method", "metric", "median", "q1", "q3", "seeds", "failed", "why", "published"])
     for s in found:
         quartiles = s.quartiles or ("", "", "")
         writer.writerow([s.case, s.method, s.metric, *quartiles, len(s.values), *s.failed, s.published])
+    there = {s.method for s in found}
+    for method, why in (absent or {}).items():
+        if method not in there:
+            writer.writerow(["", method, "", "", "", "", 0, 0, why, ""])
     path = folder / "table.csv"
     write_text(path, out.getvalue())
     return path

@@ -19,12 +19,13 @@ from unpaired.errors import OptionError
 from unpaired.options import check_choice, check_integer, check_seed
 from unpaired.seeds import named_rng
 
-__all__ = ["interventional_images"]
+__all__ = ["VERSION", "interventional_images"]
 
 _NAMES = ("circles", "squares")
 _MAPS = {"circles": "summer", "squares": "Wistia"}  # matplotlib's, for the backgrounds
 _SMALLEST, _LARGEST = 64, 1024
-_VERSION = 1  # of what is drawn: a cached file of another one is not taken up
+VERSION = 1
+"""Of what is drawn: a cached file, or a bench, of another one is not taken up."""
 
 
 def interventional_images(
@@ -103,7 +104,7 @@ def interventional_images(
     scenes = draw_scenes(n, seed)
     made_of = {
         "what": f"interventional_images-{n}-{size}px-seed{seed}",
-        "version": _VERSION,
+        "version": VERSION,
         "numpy": ".".join(np.__version__.split(".")[:2]),  # what a generator draws may change with it
     }
     shapes = dict.fromkeys(_NAMES, ((n, 3, size, size), "uint8"))
