@@ -1,7 +1,10 @@
 """The bench of CITE-seq: every method a row, nothing computed twice, figures where they belong."""
 
 import csv
+import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import anndata as ad
 import numpy as np
@@ -9,12 +12,14 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from unpaired.bench import citeseq, citeseq_prediction, run_bench
+from unpaired.bench import citeseq, citeseq_prediction, citeseq_tables, run_bench
 from unpaired.bench.citeseq_plots import points_by_method
 from unpaired.bench.citeseq_prediction import Predictor
-from unpaired.bench.methods import SPACES, Space
+from unpaired.bench.methods import SPACES, Budget, Space
 from unpaired.bench.options import Options
+from unpaired.bench.store import Store
 from unpaired.bench.tables import Summary
+from unpaired.data.bmmc import BMMC_FILE
 from unpaired.embed.propensity import Propensity
 from unpaired.errors import OptionError, OutputError, UnpairedError
 
@@ -55,6 +60,12 @@ def numbers(out):
         return [row for row in csv.reader(file) if row[2] != "seconds"]
 
 
+def kept_settings(out):
+    """What a bench's folder was made with, but what the store adds."""
+    found = json.loads((out / "bench.json").read_text(encoding="utf-8"))["settings"]
+    return {k: v for k, v in found.items() if k != "unpaired"}
+
+
 def times(out):
     return {p.relative_to(out): p.stat().st_mtime_ns for p in (out / "results").rglob("*.json")}
 
@@ -86,14 +97,64 @@ def test_the_numbers_are_those_of_the_definition(done):
     case = "bone marrow, test cells"
     assert float(found[case, "uniform", "trace_over_uniform"][3]) == pytest.approx(1)
     assert float(found[case, "uniform", "foscttm"][3]) == pytest.approx(0.5)
-    assert found[case, "ps-published+ot", "foscttm_sampled"][-1] == "0.3049"
-    assert found[case, "ps-published+ot", "trace"][-1] == "0.1163"
-    learned = "bone marrow, rna to adt"
-    assert found[learned, "uniform", "r2_unbiased"][-1] == "0.173"  # which the published table calls random
-    assert found[learned, "random", "r2_unbiased"][-1] == ""
-    assert found[learned, "pairs", "r2_mse"][-1] == "0.224"
+    assert float(found[case, "uniform", "labels"][3]) == 3
+    assert float(found[case, "uniform", "not_converged"][3]) == 0
     for method in ("uniform", "pairs"):
-        assert float(found[learned, method, "r2_mse"][3]) < 1
+        assert float(found["bone marrow, rna to adt", method, "r2_mse"][3]) < 1
+
+
+def test_published_figures_of_other_data_stand_apart(done):
+    out, text = done
+    assert all(row[-1] in {"published", ""} for row in numbers(out))
+    tables, _, apart = text.partition("### Published figures, of other data")
+    assert "[0." not in tables
+    assert "| published, other data | trace ↑ | FOSCTTM of a drawn partner ↓ |" in apart
+    assert "| PS+OT (published recipe) | 0.1163 | 0.3049 |" in apart
+    assert "| published, other data, adt to rna |" in apart
+    assert "| any cell of the label | 0.138 | 0.173 |" in apart  # which the published table calls random
+    assert "| true pairs | 0.224 |  |" in apart
+    assert "only the order of the methods can be compared" in apart.replace("\n", " ")
+
+
+def test_published_figures_stand_in_brackets_beside_their_own_data_and_direction(done):
+    out, _ = done
+    results = list(Store(out, kept_settings(out)).results())
+    matched = {(s.method, s.metric): s for s in citeseq_tables.matched_of(results, published=True)}
+    assert matched["ps-published+ot", "foscttm_sampled"].published == "0.3049"
+    assert matched["ps-published+ot", "trace"].published == "0.1163"
+    assert matched["ps+snn", "trace"].published == ""
+    learned = citeseq_tables.learned_of(results, published=True)
+    own = {(s.method, s.metric): s.published for s in learned["bone marrow, adt to rna"]}
+    assert own["uniform", "r2_unbiased"] == "0.173"  # which the published table calls random
+    assert own["random", "r2_unbiased"] == ""
+    assert own["pairs", "r2_mse"] == "0.224"
+    assert {s.published for s in learned["bone marrow, rna to adt"]} == {""}
+    about = citeseq_tables.About(True, 1, 1, ())
+    text = citeseq_tables.tables(list(matched.values()), learned, about, {}, "")
+    assert "[0.3049]" in text
+    assert "of other data" not in text
+    assert "of the same cells" in text
+
+
+def test_only_all_cells_with_their_own_labels_and_split_are_those_of_the_published_figures(processed, monkeypatch):
+    split = citeseq._split(processed, "smoke", False)
+    assert not citeseq._as_published(split, "cell_type")
+    monkeypatch.setattr(citeseq, "_WHOLE", {"cells": len(split.data["adt"]), "labels": 3, "proteins": PROTEINS})
+    assert citeseq._as_published(split, "cell_type")
+    assert not citeseq._as_published(split, "label")
+    assert not citeseq._as_published(replace(split, published=False), "cell_type")
+    for other in ({"cells": CELLS + 1}, {"labels": 4}, {"proteins": PROTEINS + 1}):
+        monkeypatch.setattr(citeseq, "_WHOLE", {"cells": 1, "labels": 3, "proteins": PROTEINS} | other)
+        assert not citeseq._as_published(split, "cell_type")
+
+
+def test_the_budget_is_said_under_the_tables(done, processed):
+    split = citeseq._split(processed, "smoke", False)
+    sizes = [len(split.take(*parts)[0]["rna"]) for parts in (("train", "valid"), ("test",))]
+    said = f"at most 40 cells of a label, of which {sizes[0]} are learned from and {sizes[1]} matched"
+    assert said in done[1]
+    assert "for 2 epochs (250), the VAEs for 2 (250), 64 wide (1,024), at a rate of 0.0001 (1e-4)" in done[1]
+    assert "the published network, trained for 2 epochs (50)" in done[1]
 
 
 def test_the_matched_cells_are_the_test_cells_and_those_learned_from_the_others(processed):
@@ -196,6 +257,8 @@ def test_options_that_cannot_be_are_said_first(processed, tmp_path, done):
         run_bench("citeseq", options(tmp_path / "out", tmp_path / "nothing"))
     with pytest.raises(OptionError, match="seeds must be"):
         run_bench("citeseq", options(tmp_path / "out", processed, seeds=0))
+    with pytest.raises(OptionError, match="no use for pairs"):
+        run_bench("citeseq", options(tmp_path / "out", processed, pairs=("bmmc:rna-adt",)))
     assert not (tmp_path / "out").exists()
     with pytest.raises(OutputError, match="preset: 'smoke' there, 'cpu' asked for"):
         run_bench("citeseq", Options(done[0], "cpu", METHODS, 1, processed, device="cpu"))
@@ -214,16 +277,65 @@ def test_a_folder_with_coarse_labels_is_matched_within_these(tmp_path):
 
 def test_few_cells_are_passed_over_more_often():
     assert Predictor().epochs_of(66_000) == 50
-    assert Predictor(steps=1000).epochs_of(480) == 500
+    assert Predictor(steps=1000).epochs_of(480) == 1000
+    assert Predictor(steps=1000).epochs_of(2600) == 200  # five steps a pass: 2,340 cells in batches of 500
     assert Predictor(steps=1000).epochs_of(66_000) == 50
     assert Predictor(epochs=2).epochs_of(10) == 2
 
 
+def test_the_budget_follows_the_number_of_cells():
+    cpu = citeseq.PRESETS["cpu"]
+    few, many = citeseq._budget(cpu, 480, 120), citeseq._budget(cpu, 20_000, 5_000)
+    assert (few.published_epochs, few.vae_epochs, few.peer_epochs) == (60, 120, 100)
+    assert (many.published_epochs, many.vae_epochs, many.peer_epochs) == (60, 60, 60)
+    tiny = citeseq._budget(cpu, 100, 30)  # a step a pass
+    assert (tiny.published_epochs, tiny.vae_epochs, tiny.peer_epochs) == (120, 240, 100)
+    assert few.vae_rate == 1e-3
+    assert citeseq._budget(citeseq.PRESETS["paper"], 480, 120) == Budget()
+
+
+def test_the_data_are_known_by_one_hash_a_file(processed, monkeypatch):
+    hashed = []
+    monkeypatch.setattr("unpaired.files.sha256", lambda path: hashed.append(path) or "it")
+    assert citeseq._identity(processed) == {f"{processed.parent.name}/{processed.name}": "it"}
+    assert hashed == [processed]
+    (own,) = citeseq._identity(None)  # held to its hash where it is downloaded or found in the cache
+    assert own == f"{BMMC_FILE}.gz"
+    assert hashed == [processed]
+
+
+def test_the_record_names_the_device(done):
+    assert kept_settings(done[0])["device"] == "cpu"
+
+
+def test_the_predictors_are_the_published_one_with_either_loss_and_our_own(processed, monkeypatch):
+    made = []
+
+    class Stub:
+        def __init__(self, **given):
+            made.append(given)
+
+        def fit(self, *_, **__):
+            return self
+
+        def predict(self, modality):
+            return SimpleNamespace(mean=np.zeros((len(modality), PROTEINS)))
+
+    monkeypatch.setattr(citeseq_prediction, "Translator", Stub)
+    lesson = citeseq._lesson_of(processed, "smoke", False)
+    citeseq_prediction._r2(None, lesson, ("rna", "adt"), "cpu", 3)
+    assert [(m.get("network"), m.get("loss"), m.get("members"), m["epochs"], m["seed"]) for m in made] == [
+        ("published", "mse", 1, 2, 3),
+        ("published", "unbiased", 1, 2, 3),
+        (None, None, None, 2, 3),
+    ]
+
+
 def test_the_plot_has_a_point_a_seed_and_a_ring_at_the_published_figure():
     found = [
-        Summary("c", "b", "m", (0.2, 0.4), (0, ""), "0.3"),
-        Summary("c", "a", "m", (), (1, "failed"), ""),
-        Summary("c", "a", "other", (9.0,), (0, ""), ""),
+        Summary("c", "b", "m", {0: 0.2, 1: 0.4}, published="0.3"),
+        Summary("c", "a", "m", {}, (1, "failed")),
+        Summary("c", "a", "other", {0: 9.0}),
     ]
     (ax,) = points_by_method([("m", "a metric", found, {"a": "A", "b": "B$", "unused": "U"})])
     assert [t.get_text() for t in ax.get_yticklabels()] == ["A", r"B\$"]

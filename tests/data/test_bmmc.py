@@ -1,5 +1,7 @@
 """The CITE-seq cells of bone marrow: read, normalised, split; and the recipe that this asks for."""
 
+import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -9,7 +11,8 @@ import pytest
 import scipy.sparse as sp
 
 import unpaired as up
-from unpaired.data import bmmc, recipes
+from unpaired.data import bmmc, download, recipes
+from unpaired.data.counts import are_counts
 from unpaired.data.preprocess import fit_recipe
 from unpaired.errors import DataError, OptionError
 
@@ -146,6 +149,34 @@ def test_raw_counts_are_normalised_and_said_so(tmp_path):
     geometric = np.exp(np.log1p(y).mean(axis=1, keepdims=True))
     assert np.allclose(data["adt"].X.toarray(), np.log1p(y / geometric), atol=1e-5)
     assert sum("raw counts" in n for n in data.notes) == 2
+
+
+def test_a_downloaded_file_is_hashed_once(processed, tmp_path, monkeypatch):
+    hashed, own = [], download.sha256
+    (tmp_path / "it.gz").write_bytes(gzip.compress(processed[0].read_bytes()))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(bmmc, "BMMC_URL", (tmp_path / "it.gz").as_uri())
+    first = up.examples.bmmc_citeseq(sha256=None, pcs=5)
+    monkeypatch.setattr(download, "sha256", lambda path: hashed.append(path) or own(path))
+    split = up.examples.bmmc_citeseq(sha256=None, pcs=5, counts=True)  # from the cache
+    assert hashed == [tmp_path / "unpaired" / bmmc.BMMC_FILE]
+    assert np.array_equal(split.data["rna"].ids, first.data["rna"].ids)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_counts_are_whole_numbers_that_are_not_negative(toy, sparse):
+    modality = toy(5)[0]["rna"]
+
+    def made_of(X):
+        return replace(modality, X=sp.csr_matrix(X) if sparse else X)
+
+    X = np.arange(15 * 6, dtype=np.float32).reshape(15, 6)
+    assert are_counts(made_of(X))
+    for wrong in (0.5, -1, np.inf, np.nan):
+        other = X.copy()
+        other[3, 2] = wrong
+        assert not are_counts(made_of(other))
+    assert not are_counts(replace(modality, X=np.zeros((15, 1, 2, 3), dtype=np.float32)))
 
 
 def test_what_is_wrong_with_the_file_is_said(tmp_path, processed):

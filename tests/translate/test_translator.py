@@ -80,6 +80,21 @@ def test_the_published_network_learns_too_in_its_own_time(toy):
     assert model.history_[-1] < 0.8 * model.history_[0]
 
 
+def test_the_published_network_is_trained_as_published(toy, monkeypatch):
+    """Adam at 1e-4, weight decay 5e-4, one cycle of 50 epochs, batches of 500 target cells."""
+    seen = []
+    monkeypatch.setattr("unpaired.embed.training.train_ensemble", lambda *a, **k: seen.append(a[:2]) or [0.0])
+    data, _ = toy(450)  # 1,350 cells, a tenth of which is held out: 1,215
+    for network in ("published", "default"):
+        Translator(members=1, network=network).fit(data, up.match_uniform(data))
+    (task, used), (own_task, own) = seen
+    assert (used.batch, used.epochs, used.optimizer, used.rate, used.decay) == (500, 50, "adam", 1e-4, 5e-4)
+    assert used.patience > used.epochs  # all of the cycle
+    assert task.steps == 2
+    assert {b.at.shape for b in task.batches(0)} == {(1, 607)}
+    assert (own.batch, own_task.steps) == (256, 5)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_counts_are_learned_by_the_head_of_counts(toy, loss):
     data, truth = toy(60, spread=1.0)

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from unpaired.bench.citeseq_plots import points_by_method
-from unpaired.bench.citeseq_prediction import COLUMNS as R2_COLUMNS
-from unpaired.bench.citeseq_prediction import DIRECTIONS, PREDICTED, Lesson, Predictor, Task, run_tasks
-from unpaired.bench.citeseq_prediction import PUBLISHED as R2_PUBLISHED
+from unpaired.bench.citeseq_prediction import PREDICTED, Lesson, Predictor, Task, passes, run_tasks
 from unpaired.bench.citeseq_prediction import TITLES as R2_TITLES
+from unpaired.bench.citeseq_tables import CASE, PREDICTION, About, budget_text, learned_of, matched_of, tables
 from unpaired.bench.matching import Problem, run_units, unavailable, units_of
 from unpaired.bench.methods import METHODS, SPACES, Budget, missing
 from unpaired.bench.options import Options, chosen
-from unpaired.bench.plots import save
-from unpaired.bench.published import CITESEQ
+from unpaired.bench.plots import save_figure
+from unpaired.bench.real import Source, hashes
 from unpaired.bench.store import Store
-from unpaired.bench.tables import Column, Summary, markdown, summaries, write_csv, write_markdown
-from unpaired.data.bmmc import Split, bmmc_citeseq, bmmc_file
+from unpaired.bench.tables import Summary, write_csv, write_markdown
+from unpaired.data.bmmc import BMMC_FILE, BMMC_SHA256, Split, bmmc_citeseq, bmmc_file
 from unpaired.errors import OptionError
-from unpaired.files import sha256, write_json
+from unpaired.files import write_json
 
-__all__ = ["COLUMNS", "PRESETS", "Preset", "run"]
+__all__ = ["PRESETS", "Preset", "run"]
 
-_CASE = "bone marrow, test cells"
 _LEARN = "bone marrow, learning cells"
-_PREDICTION = "bone marrow,"
 _LABELS = ("label", "cell_type")  # of a folder with few cells: coarse types, if it has any
+_WHOLE = {"cells": 90_000, "labels": 45, "proteins": 134}  # at least so many, and just so many, in GSE194122
 
 
 @dataclass(frozen=True)
@@ -45,39 +43,30 @@ class Preset:
         Of the methods that match.
     predictor
         Of the predictors.
+    steps
+        Of the optimizers of the published recipe and of the peers, about; the VAE has twice as many. ``None`` leaves
+        the budget.
     """
 
     most: int | None
     budget: Budget
     predictor: Predictor
+    steps: int | None = None
 
 
 _SMOKE = Budget(
     repeats=2, epochs=3, published_epochs=2, vae_epochs=2, vae_hidden=64, peer_epochs=2, gromov_iterations=20
 )
-_CPU = Budget(published_epochs=60, vae_epochs=60, vae_hidden=256, peer_epochs=60, gromov_iterations=200)
+_CPU = Budget(vae_hidden=256, vae_epochs=60, gromov_iterations=200)  # a longer or faster VAE matched worse
 PRESETS: Mapping[str, Preset] = {
     "smoke": Preset(40, _SMOKE, Predictor(epochs=2, default_epochs=2)),
-    "cpu": Preset(700, _CPU, Predictor(steps=1000)),
+    "cpu": Preset(700, _CPU, Predictor(steps=1000), steps=120),
     "paper": Preset(None, Budget(), Predictor()),
 }
 
-COLUMNS = (
-    Column("trace", "trace ↑", lambda r: r["scores"]["trace"], 4),
-    Column("foscttm_sampled", "FOSCTTM of a drawn partner ↓", lambda r: r["scores"]["foscttm_sampled"]["mean"], 4),
-    Column("foscttm", "FOSCTTM ↓", lambda r: r["scores"]["foscttm"]["mean"], 4),
-    Column("trace_over_uniform", "trace / uniform ↑", lambda r: r["scores"]["trace_over_uniform"], 2),
-    Column("seconds", "seconds", lambda r: r["seconds"] + r["space"].get("seconds", 0.0), 1),
-)
-
-_REMARKS = """\
-Published figures, in [], are medians over ten seeds of all cells of GSE194122: a trace compares only at as many cells a
-label. The published FOSCTTM is that of a drawn partner, the mean of both directions. The paper says that its predictor
-goes from genes to proteins; its published code goes from proteins to the components of the genes, so the published
-figures stand beside both. "Any cell of the label", a new partner at every visit, is what the published table calls
-random. The cells learned from are those of train and validation together, because our methods choose the epoch by cells
-that they hold out themselves.
-"""
+_BATCH, _PEER_BATCH = 256, 128
+_EPOCHS = 60, 250  # of the published recipe and the VAE: a large set is given the first, 250 are published
+_PEER_EPOCHS = 60, 100
 
 
 def run(options: Options) -> str:
@@ -93,7 +82,7 @@ def run(options: Options) -> str:
     DataError
         If the data cannot be had or used.
     """
-    options.check()
+    options.check(takes=("data",))
     names = chosen(options.methods, (*METHODS, "pairs"))
     if options.data is not None and not options.data.exists():
         msg = (
@@ -101,35 +90,55 @@ def run(options: Options) -> str:
         )
         raise OptionError(msg)
     methods = tuple(n for n in names if n in METHODS)
-    methods = tuple(n for n in METHODS if n in methods or n == "uniform")
     path = bmmc_file(options.data)
     preset = PRESETS[options.preset]
-    store = Store(options.out, {"bench": "citeseq", "preset": options.preset, **asdict(preset), "data": _hashes(path)})
+    settings = {"bench": "citeseq", "preset": options.preset, "device": options.device, **asdict(preset)}
+    store = Store(options.out, {**settings, "data": _identity(options.data)})
     how: dict[str, Any] = {"path": path, "preset": options.preset, "counts": _counted(methods)}
-    notes = _notes(store, how)
-    units = units_of([_CASE], methods, options.seeds)
+    about = _about(store, how)
+    units = units_of([CASE], methods, options.seeds)
     run_units(units, partial(_load, how=how), store, jobs=options.jobs, device=options.device)
     tasks = _tasks(names, options.seeds)
     run_tasks(tasks, partial(_lesson, how=how), store, jobs=options.jobs, device=options.device)
-    return _write(store, unavailable(methods), notes)
+    budget = _budget(preset, about.learn, about.test)
+    said = budget_text(options.preset, preset.most, budget, preset.predictor, about)
+    return _write(store, about, unavailable(methods), said)
 
 
 def _tasks(names: Sequence[str], seeds: int) -> list[Task]:
-    predicted = [n for n in PREDICTED if n in names or n == "uniform"]
     return [
-        Task(_PREDICTION, _CASE, name, seed)
-        for name in predicted
-        if name not in METHODS or missing(name) is None
+        Task(PREDICTION, CASE, name, seed)
+        for name in PREDICTED
+        if name in names and (name not in METHODS or missing(name) is None)
         for seed in range(seeds)
     ]
+
+
+def _budget(preset: Preset, learn: int, test: int) -> Budget:
+    """Return the budget for so many cells to learn from and to match: few make few steps a pass."""
+    if preset.steps is None:
+        return preset.budget
+
+    def within(epochs: int, span: tuple[int, int]) -> int:
+        return min(span[1], max(span[0], epochs))
+
+    return replace(
+        preset.budget,
+        published_epochs=within(passes(preset.steps, learn, _BATCH), _EPOCHS),
+        peer_epochs=within(passes(preset.steps, test, _PEER_BATCH), _PEER_EPOCHS),  # they learn from what is matched
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ data
 
 
-def _hashes(path: Path) -> dict[str, str]:
-    files = [path / "rna.h5ad", path / "adt.h5ad"] if path.is_dir() else [path]
-    return {f.name: sha256(f) for f in files if f.exists()}  # of one that is not there the reader will say so
+def _identity(given: Path | None) -> dict[str, str]:
+    """Return file -> hash; a file that was downloaded has been held to its own already."""
+    if given is None:
+        return {f"{BMMC_FILE}.gz": BMMC_SHA256}
+    files = [given / "rna.h5ad", given / "adt.h5ad"] if given.is_dir() else [given]
+    # Of one that is not there the reader will say so.
+    return hashes([Source(given.name, tuple(str(f) for f in files if f.exists()), ("rna", "adt"))])
 
 
 def _counted(methods: Sequence[str]) -> bool:
@@ -163,7 +172,8 @@ def _load(case: str, *, how: Mapping[str, Any]) -> Problem:
     test, truth = split.test
     assert truth is not None
     counts = split.take_counts("test") if split.counts is not None else None
-    return Problem(learn, test, truth, test, PRESETS[how["preset"]].budget, counts, {_LEARN: learn})
+    budget = _budget(PRESETS[how["preset"]], len(learn["rna"]), len(test["rna"]))
+    return Problem(learn, test, truth, test, budget, counts, {_LEARN: learn})
 
 
 def _lesson(*, how: Mapping[str, Any]) -> Lesson:
@@ -177,55 +187,54 @@ def _lesson_of(path: Path, preset: str, counts: bool) -> Lesson:  # noqa: FBT001
     test, truth = split.test
     assert learn_truth is not None
     assert truth is not None
-    return Lesson(_LEARN, learn, learn_truth, test, truth, own.budget, own.predictor)
+    budget = _budget(own, len(learn["rna"]), len(test["rna"]))
+    return Lesson(_LEARN, learn, learn_truth, test, truth, budget, own.predictor)
 
 
-def _notes(store: Store, how: Mapping[str, Any]) -> list[str]:
+def _about(store: Store, how: Mapping[str, Any]) -> About:
     """Return what is to be said of the data; kept, so that a finished bench need not read them again."""
     kept = store.folder / "data.json"
     if not kept.exists():
-        split = _split(**how)
-        sizes = f"{split!r}, {len(split.data.classes)} labels of column {_label(how['path'])!r}."
-        write_json(kept, {"notes": [sizes, *split.data.notes]})
-    notes: list[str] = json.loads(kept.read_text(encoding="utf-8"))["notes"]
-    return notes
+        split, label = _split(**how), _label(how["path"])
+        sizes = f"{split!r}, {len(split.data.classes)} labels of column {label!r}."
+        learn, test = (len(split.rows(*parts)["rna"]) for parts in (("train", "valid"), ("test",)))
+        about = About(_as_published(split, label), learn, test, (sizes, *split.data.notes))
+        write_json(kept, asdict(about))
+    found = json.loads(kept.read_text(encoding="utf-8"))
+    return About(**{**found, "notes": tuple(found["notes"])})
+
+
+def _as_published(split: Split, label: str) -> bool:
+    """Whether the data are those of the published figures: all cells, their own labels, and the file's own split."""
+    proteins = split.data["adt"]
+    whole = len(proteins) >= _WHOLE["cells"] and proteins.X.shape[1] == _WHOLE["proteins"]
+    return split.published and label == _LABELS[-1] and whole and len(split.data.classes) == _WHOLE["labels"]
 
 
 # ---------------------------------------------------------------------------------------------------------- tables
 
 
-def _write(store: Store, absent: Mapping[str, str], notes: Sequence[str]) -> str:
+def _write(store: Store, about: About, absent: Mapping[str, str], said: str) -> str:
     results = list(store.results())
-    matched = summaries([r for r in results if r["case"] == _CASE], COLUMNS, published=CITESEQ)
-    cases = [Task(_PREDICTION, _CASE, "", 0).case_of(d) for d in DIRECTIONS]
-    learned: list[Summary] = []
-    for case in cases:
-        learned += summaries([r for r in results if r["case"] == case], R2_COLUMNS, published=R2_PUBLISHED)
-    titles = {name: m.title for name, m in METHODS.items()}
-    text = "\n".join(
-        [
-            markdown(matched, COLUMNS, titles, absent),
-            markdown(learned, R2_COLUMNS, R2_TITLES, {}),
-            _REMARKS,
-            "\n".join(f"* {note}" for note in notes) + "\n",
-        ]
-    )
-    write_csv(store.folder, [*matched, *learned])
+    matched = matched_of(results, published=about.published)
+    learned = learned_of(results, published=about.published)
+    text = tables(matched, learned, about, absent, said)
+    write_csv(store.folder, [*matched, *(s for own in learned.values() for s in own)], absent)
     write_markdown(store.folder, "CITE-seq of bone marrow", text)
+    _draw(store.folder, matched, learned)
+    return text
+
+
+def _draw(folder: Path, matched: Sequence[Summary], learned: Mapping[str, Sequence[Summary]]) -> None:
+    titles = {name: m.title for name, m in METHODS.items()}
     drawn = [("foscttm_sampled", "FOSCTTM of a drawn partner (lower is better)", matched, titles)]
     drawn += [("trace_over_uniform", "trace / uniform (higher is better)", matched, titles)]
-    save(points_by_method(drawn), store.folder / "matching")
-    if learned:
-        parts = [("r2_mse", "MSE loss"), ("r2_unbiased", "unbiased loss")]
+    save_figure(points_by_method(drawn)[0], folder / "matching")
+    if any(learned.values()):
+        losses = [("r2_mse", "MSE loss"), ("r2_unbiased", "unbiased loss")]
         drawn = [
-            (
-                metric,
-                f"R2 {case.removeprefix(_PREDICTION).strip()}, {loss}",
-                [s for s in learned if s.case == case],
-                dict(R2_TITLES),
-            )
-            for case in cases
-            for metric, loss in parts
+            (metric, f"R2 {case.removeprefix(PREDICTION).strip()}, {loss}", own, dict(R2_TITLES))
+            for case, own in learned.items()
+            for metric, loss in losses
         ]
-        save(points_by_method(drawn), store.folder / "prediction")
-    return text
+        save_figure(points_by_method(drawn)[0], folder / "prediction")

@@ -52,5 +52,5 @@ def points_by_method(panels: Sequence[tuple[str, str, Sequence[Summary], Mapping
     axes[0].set_yticks(range(len(place)), [literal(t) for t in titles.values()], fontsize=SIZE)
     axes[0].set_ylim(len(place) - 0.5, -0.5)
     if ring is not None:
-        figure.legend([ring], ["published, all cells"], loc="outside upper right", frameon=False, fontsize=SIZE)
+        figure.legend([ring], ["published"], loc="outside upper right", frameon=False, fontsize=SIZE)
     return tuple(axes)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from unpaired.bench.matching import one_thread
+from unpaired.bench.matching import one_thread, work_off
 from unpaired.bench.methods import METHODS, Budget
 from unpaired.bench.published import CITESEQ_R2
 from unpaired.bench.store import Store
@@ -22,16 +22,30 @@ from unpaired.evaluate.prediction_scores import score_pairs
 from unpaired.match.matching import Matching
 from unpaired.match.null import match_pairs
 from unpaired.translate.prediction import feature_labels, target_values
+from unpaired.translate.translator import PUBLISHED_BATCH, Translator
 
-__all__ = ["COLUMNS", "DIRECTIONS", "PREDICTED", "PUBLISHED", "TITLES", "Lesson", "Predictor", "Task", "run_tasks"]
-
-_log = logging.getLogger(__name__)
+__all__ = [
+    "COLUMNS",
+    "DIRECTIONS",
+    "PREDICTED",
+    "PUBLISHED",
+    "PUBLISHED_DIRECTION",
+    "TITLES",
+    "Lesson",
+    "Predictor",
+    "Task",
+    "passes",
+    "run_tasks",
+]
 
 _PAIRS = "pairs"
 PREDICTED = ("ps+ot", "ps-published+ot", "vae+ot", "vae-published+ot", "random", "uniform", _PAIRS)
 """The matchings that a predictor is learned from, in the order of the table."""
 
-DIRECTIONS = (("rna", "adt"), ("adt", "rna"))
+PUBLISHED_DIRECTION = ("adt", "rna")
+"""From proteins to the components of the genes: what the published code predicts, and its figures are of."""
+
+DIRECTIONS = (("rna", "adt"), PUBLISHED_DIRECTION)
 """What the paper says was predicted, and what its published code predicts."""
 
 TITLES = {n: METHODS[n].title for n in PREDICTED if n in METHODS} | {
@@ -51,6 +65,11 @@ COLUMNS = (
 PUBLISHED = {("uniform" if m == "random" else m, c): figure for (m, c), figure in CITESEQ_R2.items()}
 
 
+def passes(steps: int, cells: int, batch: int) -> int:
+    """Return the passes over so many cells that make so many steps."""
+    return -(-steps // max(1, round(cells / batch)))
+
+
 @dataclass(frozen=True)
 class Predictor:
     """How the published predictor is trained.
@@ -60,7 +79,7 @@ class Predictor:
     epochs
         Passes over the target cells (published: 50),
     steps
-        but no fewer steps than this: few cells make few steps a pass.
+        but not fewer steps than about this: few cells make few steps a pass.
     default_epochs
         Of our own default; ``None`` leaves it to the translator.
     """
@@ -69,9 +88,9 @@ class Predictor:
     steps: int = 0
     default_epochs: int | None = None
 
-    def epochs_of(self, cells: int, batch: int = 256) -> int:
-        """Return the passes over so many target cells."""
-        return max(self.epochs, -(-self.steps // max(1, -(-cells // batch))))
+    def epochs_of(self, cells: int) -> int:
+        """Return the passes over so many target cells, a tenth of which is held out by the translator."""
+        return max(self.epochs, passes(self.steps, cells - cells // 10, PUBLISHED_BATCH))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +139,9 @@ class Task:
     method: str
     seed: int
 
+    def __str__(self) -> str:
+        return f"{self.case} prediction, seed {self.seed}: {self.method}"
+
     def case_of(self, direction: tuple[str, str]) -> str:
         """Return the name of the results of a direction."""
         return f"{self.case} {' to '.join(direction)}"
@@ -141,16 +163,14 @@ def run_tasks(tasks: Sequence[Task], load: Callable[[], Lesson], store: Store, *
     device
         For networks.
     """
-    from joblib import Parallel, delayed
 
-    waiting = [t for t in tasks if not all(store.has(t.case_of(d), t.method, t.seed) for d in DIRECTIONS)]
-    _log.info("%d of %d predictions are done, %d to do.", len(tasks) - len(waiting), len(tasks), len(waiting))
-    work = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-    for at, done in enumerate(work(delayed(_one)(t, load, store, device) for t in waiting), start=1):
-        _log.info("%d of %d: prediction by %s, seed %d.", at, len(waiting), done.method, done.seed)
+    def done(task: Task) -> bool:
+        return all(store.has(task.case_of(d), task.method, task.seed) for d in DIRECTIONS)
+
+    work_off(tasks, done, partial(_one, load=load, store=store, device=device), jobs=jobs)
 
 
-def _one(task: Task, load: Callable[[], Lesson], store: Store, device: str) -> Task:
+def _one(task: Task, *, load: Callable[[], Lesson], store: Store, device: str) -> None:
     with one_thread():
         lesson = load()
         matching: Matching | None = None
@@ -166,7 +186,6 @@ def _one(task: Task, load: Callable[[], Lesson], store: Store, device: str) -> T
             except UnpairedError as error:
                 result = {"failed": str(error)}
             store.keep(case, task.method, task.seed, result)
-    return task
 
 
 def _matching(task: Task, lesson: Lesson, store: Store) -> Matching:
@@ -191,8 +210,6 @@ def _r2(
     matching: Matching, lesson: Lesson, direction: tuple[str, str], device: str, seed: int
 ) -> Mapping[str, float | None]:
     """Return the R2 of the published predictor with either loss, and of our own default."""
-    from unpaired.translate.translator import Translator
-
     source, target = direction
     epochs = lesson.predictor.epochs_of(len(lesson.learn[target]))
     published: dict[str, Any] = {"network": "published", "members": 1, "epochs": epochs}

@@ -40,11 +40,11 @@ class Budget:
     folds
         Folds of the cross-fitting.
     vae_rate
-        Learning rate of the VAE: where it has few epochs, the published one leads nowhere.
+        Learning rate of the VAE (published: 1e-4).
     vae_published_beta
         Weight of the modality's cross-entropy in the published VAE (published: 0.1, and 0 in experiment 3).
     published_classifier
-        Classifier of the published recipe: ``"published"``, or the two-layer ``"mlp"`` as in experiment 3.
+        Classifier of the published recipe: ``"published"``, or ``"mlp"``, which has two layers, as experiment 3's had.
     """
 
     repeats: int = 3

@@ -192,7 +192,7 @@ def write_markdown(folder: Path, title: str, text: str) -> Path:
     """Write ``table.md`` and return its path."""
     path = folder / "table.md"
     write_text(
-        path, f"# {title}\n\nMedian (first quartile, third quartile) over seeds; published figures in [].\n\n{text}"
+        path, f"# {title}\n\nMedian (first quartile, third quartile) over seeds; figures in [] are published.\n\n{text}"
     )
     return path
 

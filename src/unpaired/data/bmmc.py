@@ -11,9 +11,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from unpaired.data.build import build_dataset
+from unpaired.data.counts import are_counts
 from unpaired.data.download import downloaded
 from unpaired.data.load import load_tables
 from unpaired.data.preprocess import prepare
+from unpaired.data.recipes import log_normalise
 from unpaired.data.split import hold_out, take_truth
 from unpaired.data.tables import Table
 from unpaired.data.types import Array, Dataset, Truth
@@ -176,7 +178,8 @@ def bmmc_citeseq(
     check_integer("pcs", pcs, low=1)
     check_seed(seed)
     check_choice("pairing", pairing, ("hide", "use", "none"))
-    found = _tables(bmmc_file(path, sha256=sha256))
+    file = bmmc_file(path, sha256=sha256)  # once: what was downloaded is hashed here
+    found = _tables(file)
     tables, notes = zip(*(_normalised(t) for t in found), strict=True)
     data, truth = build_dataset(
         tables, label=label, pairing=pairing, recipes="none", max_cells_per_label=max_cells_per_label, seed=seed
@@ -186,7 +189,7 @@ def bmmc_citeseq(
     part = _read_parts(tables, places) if published else _drawn_parts(data, truth, seed)
     rows = {n: np.flatnonzero(of == "train") for n, of in part.items()}
     data = replace(data, notes=(*data.notes, *filter(None, notes), _split_note(part, published=published, seed=seed)))
-    raw = _counts(path, found, data, places, rows, sha256=sha256, seed=seed) if counts else None
+    raw = _counts(file, found, data, places, rows, seed=seed) if counts else None
     return Split(_prepared(data, rows, pcs, seed), truth, part, published, raw)
 
 
@@ -224,27 +227,15 @@ def _columns(table: Table, name: str, columns: Array) -> Table:
     )
 
 
-def _are_counts(X: Any) -> bool:
-    values = X.data if sp.issparse(X) else X
-    return bool(np.size(values)) and bool((values >= 0).all() and (values == np.round(values)).all())
-
-
 def _normalised(table: Table) -> tuple[Table, str]:
     """Return the table with readings like those of the processed file, and what was done; counts alone are changed."""
-    if not _are_counts(table.X):
+    if not are_counts(table):
         return table, ""
     if table.name == "rna":
         note = "rna are raw counts: scaled to 10,000 a cell, then log(1 + x)."
-        return replace(table, X=_scaled_to(table.X, 1e4)), note
+        return replace(table, X=log_normalise(sp.csr_matrix(table.X, dtype=np.float64))), note
     note = "adt are raw counts: divided by the cell's geometric mean of 1 + x, then log(1 + x)."
     return replace(table, X=_over_geometric_mean(table.X)), note
-
-
-def _scaled_to(X: Any, total: float) -> Any:
-    """Bring cells to the same number of counts and take log(1 + x); a cell without counts stays zero."""
-    counts = sp.csr_matrix(X, dtype=np.float64)
-    size = np.asarray(counts.sum(axis=1)).ravel()
-    return sp.csr_matrix(sp.diags(total / np.where(size > 0, size, 1.0)) @ counts).log1p()
 
 
 def _over_geometric_mean(X: Any) -> Any:
@@ -255,17 +246,16 @@ def _over_geometric_mean(X: Any) -> Any:
 
 
 def _counts(
-    path: str | Path | None,
+    file: Path,
     found: Sequence[Table],
     data: Dataset,
     places: Mapping[str, Array],
     train: Mapping[str, Array],
     *,
-    sha256: str | None,
     seed: int,
 ) -> Dataset:
     """Return the data set's cells with their raw counts, and the package's own recipes for counts."""
-    tables = found if all(_are_counts(t.X) for t in found) else _tables(bmmc_file(path, sha256=sha256), "counts")
+    tables = found if all(are_counts(t) for t in found) else _tables(file, "counts")
     own = {t.name: sp.csr_matrix(t.X, dtype=np.float32)[places[t.name]] for t in tables}
     raw = replace(data, modalities={n: replace(m, X=own[n]) for n, m in data.modalities.items()})
     return prepare(raw, train=train, hints={t.name: t.feature_types for t in tables}, seed=seed)

@@ -25,9 +25,12 @@ from unpaired.translate.store import HEADS, LOSSES, NETWORKS, describe, load_mod
 if TYPE_CHECKING:
     from unpaired.embed.training import TrainingSettings
 
-__all__ = ["Translator"]
+__all__ = ["PUBLISHED_BATCH", "Translator"]
 
 _BATCH = 256  # target cells a step and member
+PUBLISHED_BATCH = 500
+"""The same of ``network="published"``."""
+
 _STEPS = 200  # of the optimizer, where the number of epochs is left to us: more learn the soft matching by heart
 _EPOCHS = (5, 300)
 _PATIENCE = 0.2  # of the epochs
@@ -55,7 +58,7 @@ class Translator:
     network
         ``"default"``: two hidden layers of 256 with dropout and a linear path beside them (for images five
         convolutions). ``"published"``: the paper's predictor, one hidden layer of twice the inputs' width with batch
-        normalisation, Adam at 1e-4.
+        normalisation, Adam at 1e-4, weight decay 5e-4, batches of 500, 50 epochs unless ``epochs`` says otherwise.
     members
         Networks in the ensemble; each has weights, order and partners of its own, their mean is the prediction and
         their standard deviation its ``spread``.
@@ -313,7 +316,7 @@ class Translator:
             learn=parts[0],
             valid=parts[1],
             loss=self.loss,
-            batch=_BATCH,
+            batch=self._batch,
             seed=self.seed,
         )
         settings, keep = self._settings(task.steps), None
@@ -327,14 +330,18 @@ class Translator:
             notes.append("one network says nothing of how sure it is: the spread is NaN.")
         return Model(net, layout, read, told, device, digest), history, tuple(notes)
 
+    @property
+    def _batch(self) -> int:
+        return PUBLISHED_BATCH if self.network == "published" else _BATCH
+
     def _settings(self, steps: int) -> TrainingSettings:
         from unpaired.embed.training import TrainingSettings
 
         least, most = _EPOCHS
         epochs = int(self.epochs or np.clip(-(-_STEPS // steps), least, most))
         if self.network == "published":
-            return TrainingSettings(int(self.epochs or 50), _BATCH, 1e-4, 5e-4, "adam", patience=10**6)
-        return TrainingSettings(epochs, _BATCH, 1e-3, 1e-2, "adamw", patience=max(5, round(_PATIENCE * epochs)))
+            return TrainingSettings(int(self.epochs or 50), self._batch, 1e-4, 5e-4, "adam", patience=10**6)
+        return TrainingSettings(epochs, self._batch, 1e-3, 1e-2, "adamw", patience=max(5, round(_PATIENCE * epochs)))
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "model_"):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from unpaired.data.counts import are_counts
 from unpaired.data.preprocess import choose, parse_recipe
 from unpaired.data.types import Array, Dataset, Modality
 from unpaired.embed.embedding import Embedding, Provenance
@@ -33,14 +34,6 @@ class Learned:
 
     keys: Array
     codes: Array
-
-
-def are_counts(modality: Modality) -> bool:
-    """Whether the readings are a table of whole numbers that are not negative."""
-    if modality.X.ndim != 2:
-        return False
-    values = modality.X.data if sp.issparse(modality.X) else np.asarray(modality.X)
-    return bool(np.isfinite(values).all() and (values >= 0).all() and (values == np.round(values)).all())
 
 
 def kind_of(modality: Modality) -> str:
