@@ -286,11 +286,11 @@ def test_few_cells_are_passed_over_more_often():
 def test_the_budget_follows_the_number_of_cells():
     cpu = citeseq.PRESETS["cpu"]
     few, many = citeseq._budget(cpu, 480, 120), citeseq._budget(cpu, 20_000, 5_000)
-    assert (few.published_epochs, few.vae_epochs, few.peer_epochs) == (60, 120, 100)
+    assert (few.published_epochs, few.vae_epochs, few.peer_epochs) == (60, 60, 100)
     assert (many.published_epochs, many.vae_epochs, many.peer_epochs) == (60, 60, 60)
     tiny = citeseq._budget(cpu, 100, 30)  # a step a pass
-    assert (tiny.published_epochs, tiny.vae_epochs, tiny.peer_epochs) == (120, 240, 100)
-    assert few.vae_rate == 1e-3
+    assert (tiny.published_epochs, tiny.vae_epochs, tiny.peer_epochs) == (120, 60, 100)
+    assert few.vae_rate == 1e-4
     assert citeseq._budget(citeseq.PRESETS["paper"], 480, 120) == Budget()
 
 
