@@ -8,7 +8,7 @@ import pytest
 LABELS = ("a", "b", "c")
 
 
-def write_set(folder, toy, names=("rna", "image"), counts=14, seed=0):
+def write_set(folder, toy, names=("rna", "image"), counts=30, seed=0):
     """Write a data set as one h5ad a modality; the same name is the same cell."""
     data, truth = toy(counts, labels=LABELS, modalities=names, seed=seed)
     folder.mkdir(parents=True)
