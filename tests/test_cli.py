@@ -198,11 +198,11 @@ def test_check_refuses_a_wrong_option(files, run_cli, extra):
 def test_a_wrong_option_ends_with_two_before_any_work_and_leaves_nothing(
     files, tmp_path, run_cli, monkeypatch, extra, named
 ):
-    def work(*args):
+    def work(*_, **__):
         pytest.fail("a classifier was fitted before the options were checked")
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(unpaired.Propensity, "_fit_one", work)
+    monkeypatch.setattr("unpaired.embed.propensity.fit_modality", work)
     fast = [a for a in FAST if not (extra[0] in FAST and a in (extra[0], FAST[FAST.index(extra[0]) + 1]))]
     code, out, err = run_cli("align", *files, *fast, *extra, "--quiet", "--out", tmp_path / "run")
     assert code == 2, err
