@@ -51,6 +51,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         Store(tmp_path, SETTINGS)
 
 
+def test_why_a_method_failed_can_be_asked(tmp_path):
+    store = Store(tmp_path, SETTINGS)
+    store.keep("c", "good", 0, {"seconds": 1.0})
+    store.keep("c", "bad", 0, {"failed": "no luck."})
+    assert store.failure("c", "bad", 0) == "no luck."
+    assert store.failure("c", "good", 0) is None
+    assert store.failure("c", "bad", 1) is None
+
+
 def test_a_damaged_result_is_named(tmp_path):
     store = Store(tmp_path, SETTINGS)
     store.keep("c", "m", 0, {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -200,9 +199,7 @@ def _matching(task: Task, lesson: Lesson, store: Store) -> Matching:
 
 def _lost(task: Task, store: Store) -> Any:
     """Say why there is no embedding: the matching of this name has failed, and its result says why."""
-    why = None
-    if store.has(task.matched, task.method, task.seed):
-        why = json.loads(store.path(task.matched, task.method, task.seed).read_text(encoding="utf-8")).get("failed")
+    why = store.failure(task.matched, task.method, task.seed)
     raise UnpairedError(why or "its embedding is gone; delete the results of this seed and start the bench again.")
 
 

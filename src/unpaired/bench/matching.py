@@ -229,7 +229,8 @@ def _embed(unit: Unit, problem: Problem, store: Store, device: str) -> tuple[Emb
     embedder = space.make(problem.budget, device, unit.seed)
     if space.own_cells:
         own = problem.data if problem.counts is None else problem.counts
-        return embedder.fit(own).transform(own), {"seconds": time.perf_counter() - start}
+        embedding = embedder.fit(own).transform(own)
+        return embedding, {"seconds": time.perf_counter() - start, "notes": list(embedding.made_by.notes)}
     embedding = embedder.fit(problem.learn).transform(problem.data)
     told = {"seconds": time.perf_counter() - start, **_validation(embedder)}
     for case, data in problem.also.items():

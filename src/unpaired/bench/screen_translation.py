@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,7 +116,7 @@ def _matching(task: Task, world: World, store: Store, device: str) -> Matching:
     problem = world.problem
     if task.method == PAIRS:
         return match_pairs(problem.data, problem.truth)
-    if (why := _failure(task, store)) is not None:
+    if (why := store.failure(task.case, task.method, task.seed)) is not None:
         raise UnpairedError(why)
     method = METHODS[task.method]
     embedding: Embedding | None = None
@@ -131,14 +130,6 @@ def _embedded(space: str, problem: Problem, device: str, seed: int) -> tuple[Emb
     """Make an embedding again that was deleted."""
     embedder = SPACES[space].make(problem.budget, device, seed)
     return embedder.fit(problem.learn).transform(problem.data), {}
-
-
-def _failure(task: Task, store: Store) -> str | None:
-    """Return why the matching itself has failed, by its own result."""
-    if not store.has(task.case, task.method, task.seed):
-        return None
-    found = json.loads(store.path(task.case, task.method, task.seed).read_text(encoding="utf-8"))
-    return None if "failed" not in found else str(found["failed"])
 
 
 def _short(scores: TranslationScores) -> dict[str, Any]:

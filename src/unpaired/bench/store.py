@@ -90,6 +90,13 @@ class Store:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, {"case": case, "method": method, "seed": seed, **plain(result), **_where()})
 
+    def failure(self, case: str, method: str, seed: int) -> str | None:
+        """Return why a method failed, by its result; ``None`` where it did not, or has not been run."""
+        if not self.has(case, method, seed):
+            return None
+        why = json.loads(self.path(case, method, seed).read_text(encoding="utf-8")).get("failed")
+        return None if why is None else str(why)
+
     def results(self) -> Iterator[dict[str, Any]]:
         """Iterate over all results, in an order that does not depend on when they were made."""
         for file in sorted((self.folder / "results").glob("*/*/seed-*.json")):

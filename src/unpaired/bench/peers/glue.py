@@ -9,7 +9,7 @@ import numpy as np
 
 from unpaired.bench.peers.cells import Learned, are_counts, embedding_of, float_csr, learned
 from unpaired.bench.peers.links import gene_protein_links
-from unpaired.bench.peers.quiet import import_quietly, quiet, why_missing
+from unpaired.bench.peers.quiet import first_line, import_quietly, quiet, why_missing
 from unpaired.data.types import Array, Dataset, Modality
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import OptionError, UnpairedError
@@ -90,7 +90,7 @@ class Glue:
                 model = _trained(tables, _graph(sides, kept, links), given, notes)
                 codes = {name: model.encode_data(name, table) for name, table in tables.items()}
             except Exception as error:  # whatever breaks in there is its failure, and a row of the bench that says so
-                msg = f"scGLUE failed ({type(error).__name__}: {_first_line(error)})."
+                msg = f"scGLUE failed ({type(error).__name__}: {first_line(error)})."
                 raise UnpairedError(msg) from error
         self._known = learned("scGLUE", data, codes)
         self.notes_ = tuple(notes)
@@ -197,7 +197,7 @@ def _trained(tables: dict[str, Any], graph: Any, given: dict[str, Any], notes: l
         model = fit(tables, graph, **given)
         if all(np.isfinite(model.encode_data(name, table)).all() for name, table in tables.items()):
             return model
-    except Exception as error:
+    except ValueError as error:  # what NaN comes to in its distributions; anything else is a failure
         notes.append(f"balancing the cells broke down ({type(error).__name__}) and was skipped")
     else:
         notes.append("with balancing of the cells the training ended in NaN; it was skipped")
@@ -216,7 +216,3 @@ class _OnCpu:
 
     def __exit__(self, *_: object) -> None:
         self.config.CPU_ONLY, self.config.ALLOW_TRAINING_INTERRUPTION = self.before
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]

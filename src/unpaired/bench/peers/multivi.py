@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from unpaired.bench.peers.cells import Learned, embedding_of, float_csr, kind_of, learned
-from unpaired.bench.peers.quiet import import_quietly, quiet, why_missing
+from unpaired.bench.peers.quiet import first_line, import_quietly, quiet, why_missing
 from unpaired.data.types import Array, Dataset, Modality
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import OptionError, UnpairedError
@@ -75,8 +75,7 @@ class MultiVI:
             try:
                 latent = _train(roles, self.epochs or _EPOCHS)
             except Exception as error:  # whatever breaks in there is its failure, and a row of the bench that says so
-                first = (str(error).strip().splitlines() or ["no message"])[0]
-                msg = f"MultiVI failed ({type(error).__name__}: {first})."
+                msg = f"MultiVI failed ({type(error).__name__}: {first_line(error)})."
                 raise UnpairedError(msg) from error
         ends = np.cumsum([len(m) for m in roles.values()])[:-1]
         codes = dict(zip((m.name for m in roles.values()), np.split(latent, ends), strict=True))

@@ -15,9 +15,14 @@ from types import ModuleType
 
 import numpy as np
 
-__all__ = ["import_quietly", "quiet", "why_missing"]
+__all__ = ["first_line", "import_quietly", "quiet", "why_missing"]
 
 _MARKS = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")  # Lightning leaves its seed in the environment
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says."""
+    return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 def import_quietly(name: str) -> ModuleType:
