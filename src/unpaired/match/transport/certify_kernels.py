@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from unpaired.data.types import Array
-from unpaired.match.transport.kernels import FAST, LANES, SAFE, TILE, distances, exp_tile, tile_sum
+from unpaired.match.transport.kernels import FAST, INLINE, LANES, SAFE, TILE, distances, exp_tile, tile_sum
 from unpaired.match.transport.search import above, gap, lower, pair_cost
 
 __all__ = ["marginals"]
@@ -82,7 +82,7 @@ def marginals(
     return at
 
 
-@njit(**SAFE)
+@njit(**SAFE, **INLINE)
 def _lanes(half: Array, limit: float) -> int:
     """Return in how many lanes of a tile an entry is above ``limit``: no more than there are such entries."""
     count = 0
@@ -91,7 +91,7 @@ def _lanes(half: Array, limit: float) -> int:
     return count
 
 
-@njit(**FAST)
+@njit(**FAST, **INLINE)
 def _whole_tile(z: Array, g: Array, t: int, fi: float, cols: Array) -> Any:
     """Turn a tile's costs in ``z`` into its entries, and add them to the columns; return their sum."""
     for k in range(TILE):
@@ -102,7 +102,7 @@ def _whole_tile(z: Array, g: Array, t: int, fi: float, cols: Array) -> Any:
     return tile_sum(z)
 
 
-@njit(**SAFE)
+@njit(**SAFE, **INLINE)
 def _threshold(row: Array, width: int, total: float, keep: float) -> Any:
     """Return the largest threshold (nearly) above which the row's entries hold the fraction ``keep`` of its mass."""
     if width == 0 or keep >= 1.0:
@@ -121,7 +121,7 @@ def _threshold(row: Array, width: int, total: float, keep: float) -> Any:
     return low
 
 
-@njit(**FAST)
+@njit(**FAST, **INLINE)
 def _mass_above(row: Array, width: int, threshold: float) -> Any:
     s = 0.0
     for k in range(width):

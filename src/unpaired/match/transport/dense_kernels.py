@@ -9,7 +9,17 @@ import numpy as np
 from numba import njit
 
 from unpaired.data.types import Array
-from unpaired.match.transport.kernels import FAST, SAFE, TILE, distances, exp2_tile, exp_tile, tile_max, tile_sum
+from unpaired.match.transport.kernels import (
+    FAST,
+    INLINE,
+    SAFE,
+    TILE,
+    distances,
+    exp2_tile,
+    exp_tile,
+    tile_max,
+    tile_sum,
+)
 from unpaired.match.transport.search import above
 
 __all__ = [
@@ -188,7 +198,7 @@ def select(costs: Array, f: Array, g: Array, slack: float, i0: int, i1: int, col
             at += count
 
 
-@njit(**FAST)
+@njit(**FAST, **INLINE)
 def _slacks(costs: Array, g: Array, i: int, t: int, z: Array) -> None:
     for k in range(TILE):
         z[k] = g[t, k] - costs[i, t, k]

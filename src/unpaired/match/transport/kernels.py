@@ -12,6 +12,7 @@ from unpaired.data.types import Array
 
 __all__ = [
     "FAST",
+    "INLINE",
     "LANES",
     "SAFE",
     "TILE",
@@ -28,6 +29,12 @@ SAFE: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "num
 """For loops that gather: reassociation would only make them slower."""
 FAST: dict[str, Any] = SAFE | {"fastmath": {"contract", "nnan", "ninf", "nsz", "arcp", "reassoc"}}
 """For loops over contiguous memory: sums may be reassociated, so that they use whole vector registers."""
+INLINE: dict[str, Any] = {"forceinline": True}
+"""For compiled functions that only other compiled functions call.
+
+A function that is called is compiled by itself and again with every caller, each time with sums in an order of its own;
+which of the copies a process runs depends on what it compiled and what it read from the cache. Inlined there is one.
+"""
 
 TILE = 256
 """Points of a tile. Tiles hold one coordinate after the other, so that a loop over a tile's points reads contiguous
@@ -55,7 +62,7 @@ def tiled(points: Array, dtype: Any) -> Array:
     return np.ascontiguousarray(out.reshape(count, TILE, d).transpose(0, 2, 1))
 
 
-@njit(**FAST)
+@njit(**FAST, **INLINE)
 def distances(x: Array, tiles: Array, t: int, squared: bool, out: Array) -> None:
     """Write the costs between the padded point ``x`` and tile ``t`` into ``out``: as differences, so nothing cancels.
 
@@ -76,7 +83,7 @@ def distances(x: Array, tiles: Array, t: int, squared: bool, out: Array) -> None
             out[k] = math.sqrt(out[k])
 
 
-@njit(**FAST)
+@njit(**FAST, **INLINE)
 def tile_max(z: Array, half: Array) -> Any:
     """Return the largest entry of a float32 tile; ``half`` is half a tile to work in.
 
@@ -94,7 +101,7 @@ def tile_max(z: Array, half: Array) -> Any:
     return top
 
 
-@njit(**FAST)
+@njit(**FAST, **INLINE)
 def tile_sum(z: Array) -> Any:
     """Return the sum of a tile."""
     s = z[0]
@@ -110,7 +117,7 @@ _ORDERED: dict[str, Any] = SAFE | {"fastmath": {"contract", "nnan", "ninf", "nsz
 """For the exponentials: reassociation would undo the rounding by a large constant."""
 
 
-@njit(**_ORDERED)
+@njit(**_ORDERED, **INLINE)
 def exp2_tile(z: Array) -> None:
     """Replace the float32 tile ``z`` by ``2**z``, z clipped to [-126, 127]; the relative error is below 2e-7.
 
@@ -132,7 +139,7 @@ _LN2_HIGH, _LN2_LOW, _LOG2_E = 6.93147180369123816490e-01, 1.9082149292705877000
 _ROUND64, _BIAS64, _SHIFT64 = 1.5 * 2**52, np.int64(1023), np.int64(52)
 
 
-@njit(**_ORDERED)
+@njit(**_ORDERED, **INLINE)
 def exp_tile(z: Array, width: int) -> None:
     """Replace the first ``width`` entries of the float64 ``z`` by their exponential, z clipped to [-700, 700].
 

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from unpaired.data.types import Array
-from unpaired.match.transport.kernels import FAST, LANES, SAFE, TILE, tile_max
+from unpaired.match.transport.kernels import FAST, INLINE, LANES, SAFE, TILE, tile_max
 from unpaired.match.transport.problem import Problem
 
 __all__ = ["above", "boxes", "gap", "lower", "pad", "pair_cost", "rounding"]
@@ -39,7 +39,7 @@ def rounding(problem: Problem, f: Array, g: Array) -> float:
     return float((12 + problem.x.shape[1] / 4) * 1.2e-7 * largest)
 
 
-@njit(**SAFE)
+@njit(**SAFE, **INLINE)
 def gap(x: Array, low: Array, high: Array, t: int, limit: float) -> float:
     """Squared distance from a point to a box, or something above ``limit``."""
     s = 0.0
@@ -51,7 +51,7 @@ def gap(x: Array, low: Array, high: Array, t: int, limit: float) -> float:
     return s
 
 
-@njit(**FAST)
+@njit(**FAST, **INLINE)
 def lower(costs: Array, g: Array, t: int, half: Array) -> Any:
     """Replace a tile's costs by ``G - C`` and return the largest; ``half`` is half a tile to work in."""
     for k in range(TILE):
@@ -59,7 +59,7 @@ def lower(costs: Array, g: Array, t: int, half: Array) -> Any:
     return tile_max(costs, half)
 
 
-@njit(**SAFE)
+@njit(**SAFE, **INLINE)
 def above(z: Array, half: Array, limit: float, chosen: Array) -> int:
     """Write the places of a tile's entries above ``limit``; return how many.
 
@@ -76,7 +76,7 @@ def above(z: Array, half: Array, limit: float, chosen: Array) -> int:
     return count
 
 
-@njit(**SAFE)
+@njit(**SAFE, **INLINE)
 def pair_cost(x: Array, y: Array, i: int, j: int, squared: bool) -> float:
     """Return the cost of one pair in float64."""
     s = 0.0

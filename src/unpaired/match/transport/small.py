@@ -10,6 +10,7 @@ from numba import njit
 
 from unpaired.data.types import Array
 from unpaired.match.transport.problem import Problem
+from unpaired.match.transport.kernels import INLINE
 from unpaired.match.transport.small_kernels import SUMS, Label, Work, anneal, finish
 from unpaired.match.transport.workers import Workers
 
@@ -78,7 +79,7 @@ def _solve(problems: Sequence[Problem], tol: float, max_iter: int) -> list[Answe
 # ------------------------------------------------------------------ compiled
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def _squares(points: Array, n: int, m: int, cost: Array) -> None:
     """Fill in the squared distances between n points and m that follow them; the columns filled up come out finite."""
     d = points.size // (n + m)
@@ -94,7 +95,7 @@ def _squares(points: Array, n: int, m: int, cost: Array) -> None:
                 out[j] += (here - there[j]) ** 2
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def _label(points: Array, masses: Array, m: int, squared: bool, penalty: float) -> Label:
     n = masses.size - m
     wide = (m + 7) // 8 * 8
@@ -109,7 +110,7 @@ def _label(points: Array, masses: Array, m: int, squared: bool, penalty: float) 
     return Label(cost, masses[:n], log_a, b, log_b, penalty)
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def _work(n: int, wide: int, max_iter: int) -> Work:
     r, c, left = np.zeros((6, n)), np.zeros((6, wide)), np.zeros(1, np.int64)
     left[0] = max_iter

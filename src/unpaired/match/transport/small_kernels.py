@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from unpaired.data.types import Array
-from unpaired.match.transport.kernels import SAFE, exp_tile
+from unpaired.match.transport.kernels import INLINE, SAFE, exp_tile
 
 __all__ = ["SUMS", "Label", "Work", "anneal", "finish"]
 
@@ -66,7 +66,7 @@ class Work(NamedTuple):
     left: Array  # passes over the pairs still allowed
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def _power(label: Label, heat: float) -> float:
     return 1.0 / (1.0 + heat / label.penalty)
 
@@ -74,7 +74,7 @@ def _power(label: Label, heat: float) -> float:
 # ------------------------------------------------------------------ the plan of a potential
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def _transform(cost: Array, f: Array, heat: float, work: Work) -> None:
     """Fill ``top``, ``total`` and ``plan = exp((F - C - top) / heat)``."""
     top, total, wide, inverse = work.top, work.total, work.top.size, 1.0 / heat
@@ -94,7 +94,7 @@ def _transform(cost: Array, f: Array, heat: float, work: Work) -> None:
             total[j] += out[j]
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def _targets(label: Label, f: Array, heat: float, work: Work) -> float:
     """Fill what the marginals should be, over exp(norm), and return norm: it keeps the lightest plan within floats."""
     for j in range(label.b.size):
@@ -118,7 +118,7 @@ def _targets(label: Label, f: Array, heat: float, work: Work) -> float:
     return norm
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def _evaluate(label: Label, f: Array, heat: float, work: Work) -> None:
     """Fill in the plan of a potential (its columns exact), what its rows are and should be, and the gap between."""
     work.left[0] -= 1
@@ -145,7 +145,7 @@ def _evaluate(label: Label, f: Array, heat: float, work: Work) -> None:
 # ------------------------------------------------------------------ a Newton step
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def _assemble(label: Label, heat: float, ridge: float, work: Work) -> None:
     """Fill in the dual's second derivative: ``diag(rows) - plan diag(1 / cols) plan'`` where the marginals are fixed.
 
@@ -172,7 +172,7 @@ def _assemble(label: Label, heat: float, ridge: float, work: Work) -> None:
         out[n] += ridge * max(work.rows[i], work.want[i])
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def _factorise(work: Work) -> None:
     """Factorise what :func:`_assemble` left, in place, into L D L' (D inverted), without a single difference.
 
@@ -198,7 +198,7 @@ def _factorise(work: Work) -> None:
         work.pivot[k] = 1.0 / max(diagonal, _TINY)
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def _direct(label: Label, heat: float, reach: float, work: Work) -> float:
     """Put Newton's step into ``step``, shortened to its reach, and return the share that is left of it."""
     step, schur, pivot, n = work.step, work.schur, work.pivot, work.step.size
@@ -225,7 +225,7 @@ def _direct(label: Label, heat: float, reach: float, work: Work) -> float:
     return share
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def _climb(label: Label, f: Array, heat: float, work: Work) -> int:
     """Move F along the step to where the dual has about stopped rising; return the trials, or 0 if F did not move.
 
@@ -250,7 +250,7 @@ def _climb(label: Label, f: Array, heat: float, work: Work) -> int:
 # ------------------------------------------------------------------ one label
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def _settle(label: Label, f: Array, heat: float, goal: float, worst: float, work: Work) -> None:
     """Solve at one temperature, until the gap is below both goals or no pass is left.
 
@@ -282,7 +282,7 @@ def _settle(label: Label, f: Array, heat: float, goal: float, worst: float, work
         ridge = max(0.1 * ridge, _RIDGE) if share == 1.0 and trials > 0 else min(max(10.0 * ridge, 1e-6), 1.0 / reach)
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def finish(label: Label, f: Array, g: Array, work: Work) -> float:
     """Fill in G, and return the L1 distance of both marginals from what they should be, anew over all pairs."""
     _evaluate(label, f, 1.0, work)
@@ -312,12 +312,12 @@ def finish(label: Label, f: Array, g: Array, work: Work) -> float:
     return error
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def _target(mass: float, lean: float, penalty: float) -> float:
     return mass * math.exp(min(max(lean / penalty, -700.0), 700.0))
 
 
-@njit(**SUMS)
+@njit(**SUMS, **INLINE)
 def anneal(label: Label, f: Array, m: int, tol: float, work: Work) -> float:
     """Find F, hot first; return the gap that was aimed at: what rounding of the costs forbids is not waited for."""
     low, high = 1e300, 0.0

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from unpaired.data.types import Array
-from unpaired.match.transport.kernels import FAST, SAFE, exp_tile
+from unpaired.match.transport.kernels import FAST, INLINE, SAFE, exp_tile
 from unpaired.match.transport.problem import Problem
 from unpaired.match.transport.workers import Workers, parts_of
 
@@ -128,13 +128,13 @@ def _pair_costs(
             out[p] = s if squared else math.sqrt(s)
 
 
-@njit(**SAFE)
+@njit(**SAFE, **INLINE)
 def _exponents(f: Array, rows: Array, costs: Array, start: int, width: int, cold: float, z: Array) -> None:
     for k in range(width):
         z[k] = (f[rows[start + k]] - costs[start + k]) * cold
 
 
-@njit(**FAST)
+@njit(**FAST, **INLINE)
 def _lower_by_max(z: Array, width: int) -> Any:
     top = z[0]
     for k in range(1, width):
@@ -144,7 +144,7 @@ def _lower_by_max(z: Array, width: int) -> Any:
     return top
 
 
-@njit(**FAST)
+@njit(**FAST, **INLINE)
 def _total(z: Array, width: int) -> float:
     s = 0.0
     for k in range(width):

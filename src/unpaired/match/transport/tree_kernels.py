@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from unpaired.data.types import Array
-from unpaired.match.transport.kernels import FAST, SAFE, TILE, distances, exp2_tile, exp_tile, tile_sum
+from unpaired.match.transport.kernels import FAST, INLINE, SAFE, TILE, distances, exp2_tile, exp_tile, tile_sum
 from unpaired.match.transport.search import above, gap, lower
 
 __all__ = ["log_sums", "select", "stream", "stream_exact"]
@@ -38,7 +38,7 @@ def log_sums(x: Array, tiles: Array, g: Array, squared: bool, heat: float, i0: i
         out[i] = largest / heat + math.log(total)
 
 
-@njit(**FAST)
+@njit(**FAST, **INLINE)
 def _sum_above(z: Array, largest: float, scale: float) -> Any:
     for k in range(TILE):
         z[k] = (z[k] - largest) * scale
