@@ -232,6 +232,12 @@ def test_quiet_leaves_nothing_behind(caplog):
     assert import_quietly("json").dumps([]) == "[]"
 
 
+def test_multivi_gets_its_modalities_in_its_own_order():
+    data = make()
+    turned = Dataset({n: data[n] for n in ("adt", "rna")}, data.classes)
+    assert list(multivi._roles(turned)) == list(multivi._roles(data)) == ["rna", "protein"]
+
+
 # ------------------------------------------------------------------------------------------------ the real ones
 
 

@@ -113,7 +113,8 @@ def _roles(data: Dataset) -> dict[str, Modality]:
     if "rna" not in roles:
         msg = "MultiVI does not apply: no modality counts genes."
         raise OptionError(msg)
-    return roles
+    # In its own order: it would sort a MuData in another one in place, which MuData no longer lets it.
+    return {role: roles[role] for role in _ROLES.values() if role in roles}
 
 
 def _train(roles: dict[str, Modality], epochs: int) -> Array:
