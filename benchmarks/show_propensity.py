@@ -3,8 +3,8 @@
 The plain loop is what a person would write: one model a modality of ``torch.nn`` layers, all published epochs, the
 epoch of the lowest validation cross-entropy kept, in float32. Ours is the whole fit: five folds (once, and the default
 three times), every cell scored by models that did not see it, the temperature learned; images in bfloat16 where the
-processor has it. The losses differ in kind: ours is of all cells, out of fold; the loop's is the lowest on the cells
-that chose its epoch, which flatters it.
+processor has it. Both are judged on cells that they learned nothing from, not even the epoch: ours on all cells, out of
+fold, the loop on a fifth of them. What the loop has on the cells that chose its epoch, as published, stands beside.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from unpaired.data.simulate import interventional_images
 from unpaired.embed.classifiers import Network
 
 CACHE = Path(__file__).resolve().parent / "cache" / "propensity"
-BATCH, RATE, DECAY, VALID = 256, 1e-4, 1e-4, 0.2
+BATCH, RATE, DECAY, PART = 256, 1e-4, 1e-4, 0.2
 CHANNELS = (32, 64, 128, 256, 512)
 
 
@@ -73,6 +73,8 @@ def show(
         [way, short(seconds[way]), f"{seconds[way] / plain:.3f}", *(f"{v:.3f}" for v in runs[0]["loss"].values())]
         for way, runs in found.items()
     ]
+    chosen = next(iter(runs[0]["valid"] for way, runs in found.items() if way.startswith("plain")))
+    rows.append(["the same, on the cells that chose the epoch", "", "", *(f"{v:.3f}" for v in chosen.values())])
     if most < whole:
         rows.append([f"plain loop, {whole} epochs, by its seconds an epoch", short(plain), "1.000", *[""] * len(made)])
     header = ["", "core seconds", f"of {whole} epochs of the plain loop", *(f"cross-entropy, {m}" for m in made)]
@@ -118,10 +120,10 @@ def _ours(kind: str, repeats: int, epochs: int | None, seed: int) -> Callable[[u
 
 
 def _plain(data: up.Dataset, epochs: int, seed: int) -> dict[str, Any]:
-    """Train one model a modality; its loss is that of the epoch that was chosen by it."""
+    """Train one model a modality: a fifth of the cells judges it, and a fifth of the others chooses its epoch."""
     torch.manual_seed(seed)
     fits = {n: _plain_fit(m, len(data.classes), epochs) for n, m in data.modalities.items()}
-    return {k: {n: f[k] for n, f in fits.items()} for k in ("loss", "epoch", "accuracy")}
+    return {k: {n: f[k] for n, f in fits.items()} for k in ("loss", "valid", "epoch", "accuracy")}
 
 
 def _plain_fit(modality: up.Modality, classes: int, epochs: int) -> dict[str, float]:
@@ -129,12 +131,12 @@ def _plain_fit(modality: up.Modality, classes: int, epochs: int) -> dict[str, fl
     x, y = torch.as_tensor(modality.features[known]), torch.as_tensor(modality.labels[known].astype(np.int64))
     if x.ndim == 2:
         x = (x - x.mean(0)) / x.var(0).mean().sqrt()
-    order = torch.randperm(len(y))
-    valid, learn = order[: int(VALID * len(y))], order[int(VALID * len(y)) :]
+    tested = int(PART * len(y))
+    test, valid, learn = torch.randperm(len(y)).tensor_split((tested, tested + int(PART * (len(y) - tested))))
     net = _conv_net(x.shape[1:], classes) if x.ndim == 4 else _perceptron(x.shape[1], classes)
     optimizer = torch.optim.Adam(net.parameters(), lr=RATE, weight_decay=DECAY)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=RATE, total_steps=epochs, pct_start=0.1)
-    best, kept = float("inf"), {}
+    best, at, kept = float("inf"), 0, net.state_dict()
     for epoch in range(epochs):
         net.train()
         for rows in learn[torch.randperm(len(learn))].split(BATCH):
@@ -144,10 +146,12 @@ def _plain_fit(modality: up.Modality, classes: int, epochs: int) -> dict[str, fl
                 optimizer.step()
         if epoch + 1 < epochs:
             cycle.step()
-        loss, accuracy = _judge(net, x[valid], y[valid])
+        loss, _ = _judge(net, x[valid], y[valid])
         if loss < best:
-            best, kept = loss, {"loss": loss, "epoch": epoch, "accuracy": accuracy, "state": deepcopy(net.state_dict())}
-    return {k: kept[k] for k in ("loss", "epoch", "accuracy")}
+            best, at, kept = loss, epoch, deepcopy(net.state_dict())
+    net.load_state_dict(kept)
+    loss, accuracy = _judge(net, x[test], y[test])
+    return {"loss": loss, "valid": best, "epoch": at, "accuracy": accuracy}
 
 
 @torch.no_grad()

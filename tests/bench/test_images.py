@@ -2,7 +2,6 @@
 
 import csv
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,18 +141,6 @@ def test_a_method_that_fails_is_a_row_that_says_so(tmp_path, pictures, monkeypat
     assert f"| {METHODS['ps+ot'].title} | 0 | no such luck." in text
     assert "| random | 1 |" in text
     assert not (tmp_path / "out/eps.png").exists()
-
-
-def test_costly_spaces_have_fewer_seeds(tmp_path, pictures, monkeypatch):
-    preset = replace(images.PRESETS["smoke"], seeds={"vae": 1})
-    monkeypatch.setitem(images.PRESETS, "smoke", preset)
-    asked = []
-    monkeypatch.setattr(images, "run_units", lambda units, *a, **k: asked.extend(units))
-    monkeypatch.setattr(images, "_write", lambda *a: "")
-    run_bench("images", options(tmp_path, pictures, methods=("vae+ot", "random"), seeds=3))
-    assert [(u.space, u.seed) for u in asked] == [("vae", 0), (None, 0), (None, 1), (None, 2)]
-    assert [u.methods for u in asked[1:]] == [("random", "uniform"), ("random",), ("random",)]
-    assert "One seed of VAE (adversarial)." in images._budget_text(preset)
 
 
 def test_the_paper_preset_is_as_published():

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unpaired.bench.matching import Problem, Unit, in_latents, run_units, unavailable, units_of
+from unpaired.bench.matching import Problem, in_latents, run_units, unavailable, units_of
 from unpaired.bench.methods import METHODS, SWEEP, Budget
 from unpaired.bench.options import Options, chosen
 from unpaired.bench.plots import EpsRun, eps_panels, save_figure
@@ -57,15 +57,12 @@ class Preset:
         Scenes that are learned from (those that choose the epoch are among them), and others that are matched.
     budget
         Of the methods.
-    seeds
-        Space -> seeds at most, where one costs too much.
     """
 
     size: int
     learn: int
     test: int
     budget: Budget
-    seeds: Mapping[str, int]
 
     @property
     def as_published(self) -> bool:
@@ -87,9 +84,9 @@ _SMOKE = Budget(
 # Three folds: each network sees two thirds, and two repeats are the fewest that tell the noise.
 _CPU = Budget(repeats=2, epochs=14, published_epochs=30, vae_epochs=20, folds=3, vae_rate=1e-3)
 PRESETS: Mapping[str, Preset] = {
-    "smoke": Preset(size=64, learn=120, test=96, budget=_SMOKE, seeds={}),
-    "cpu": Preset(size=64, learn=5_000, test=3_000, budget=_CPU, seeds={"vae": 1, "vae-published": 1}),
-    "paper": Preset(*_PUBLISHED_SCENES, budget=Budget(), seeds={}),
+    "smoke": Preset(size=64, learn=120, test=96, budget=_SMOKE),
+    "cpu": Preset(size=64, learn=5_000, test=3_000, budget=_CPU),
+    "paper": Preset(*_PUBLISHED_SCENES, budget=Budget()),
 }
 
 _LABELS = 12
@@ -140,7 +137,7 @@ def run(options: Options) -> str:
     store = Store(options.out, settings)
     folder = options.out / "images" if options.data is None else options.data
     case = f"images of {preset.size} pixels"
-    units = [u for u in units_of([case], methods, options.seeds) if u.seed < _most(preset, u, options.seeds)]
+    units = units_of([case], methods, options.seeds)
     waiting = [u for u in units if not all(store.has(u.case, m, u.seed) for m in u.methods)]
     if waiting and options.jobs > 1:
         _pictures(preset, folder, options.jobs)  # so that the workers need not draw the same at the same time
@@ -151,12 +148,7 @@ def run(options: Options) -> str:
 
 def _settings(preset: Preset) -> dict[str, Any]:
     """Return what the results depend on; how many seeds are run does not change them."""
-    own = {k: v for k, v in asdict(preset).items() if k != "seeds"}
-    return {**own, "scenes": [_LEARN, _TEST], "pictures": VERSION}
-
-
-def _most(preset: Preset, unit: Unit, seeds: int) -> int:
-    return preset.seeds.get(unit.space or "", seeds)
+    return {**asdict(preset), "scenes": [_LEARN, _TEST], "pictures": VERSION}
 
 
 def _pictures(preset: Preset, folder: Path, jobs: int = 1) -> tuple[Dataset, Dataset, Truth]:
@@ -258,14 +250,12 @@ def _budget_text(preset: Preset) -> str:
     def epochs(number: int | None) -> str:
         return "all" if number is None else str(number)
 
-    capped = [f"{'One seed' if k == 1 else f'{k} seeds'} of {_title(s)}." for s, k in preset.seeds.items()]
     return " ".join(
         [
             f"{preset.learn:,} scenes to learn from, {preset.test:,} others matched, {preset.size} pixels. Ours:",
             f"{b.folds} folds x {b.repeats} repeats, {epochs(b.epochs)} epochs; published recipe:",
             f"{epochs(b.published_epochs)} epochs (published: 100); VAE: {epochs(b.vae_epochs)} epochs, learning rate",
             f"{b.vae_rate:g} (published: 100, 1e-4).",
-            *capped,
             _published_text(preset),
         ]
     )
@@ -283,8 +273,3 @@ def _published_text(preset: Preset) -> str:
         f"uniform coupling's at the published number of scenes, {_UNIFORM_E3:.2f}. The uniform coupling itself is not "
         f"among the published methods: its latent MSE there, {_UNIFORM_MSE:.4f}, is recomputed.\n"
     )
-
-
-def _title(space: str) -> str:
-    """Return how the methods of a space are called in the tables."""
-    return next(m.title.replace("+OT", "") for m in METHODS.values() if m.space == space)

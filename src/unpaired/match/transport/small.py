@@ -9,8 +9,8 @@ import numpy as np
 from numba import njit
 
 from unpaired.data.types import Array
-from unpaired.match.transport.problem import Problem
 from unpaired.match.transport.kernels import INLINE
+from unpaired.match.transport.problem import Problem
 from unpaired.match.transport.small_kernels import SUMS, Label, Work, anneal, finish
 from unpaired.match.transport.workers import Workers
 
