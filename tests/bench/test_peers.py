@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import logging
+import multiprocessing
 import os
 import random
 import re
 import sys
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -230,6 +232,23 @@ def test_quiet_leaves_nothing_behind(caplog):
     assert logging.root.manager.disable == 0
     assert not caplog.records
     assert import_quietly("json").dumps([]) == "[]"
+
+
+def test_a_library_can_start_processes_in_a_worker():
+    """A worker of joblib's starts only such processes as joblib makes, and scGLUE makes its own."""
+    import joblib.externals.loky  # noqa: F401  adds its way of starting processes
+
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("loky", force=True)  # as in a worker
+    try:
+        with quiet(0):
+            process = multiprocessing.Process(target=time.sleep, args=(0,))
+            process.start()
+            process.join()
+        assert process.exitcode == 0
+        assert multiprocessing.get_start_method() == "loky"
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 def test_multivi_gets_its_modalities_in_its_own_order():

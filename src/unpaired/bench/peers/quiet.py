@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import multiprocessing
 import os
 import random
 import tempfile
@@ -64,7 +65,12 @@ def quiet(seed: int) -> Iterator[Path]:
     import torch
 
     python, numpy, environment = random.getstate(), np.random.get_state(), {m: os.environ.get(m) for m in _MARKS}  # noqa: NPY002
-    with _silenced(), tempfile.TemporaryDirectory(prefix="unpaired-") as folder, torch.random.fork_rng():
+    with (
+        _silenced(),
+        _plain_processes(),
+        tempfile.TemporaryDirectory(prefix="unpaired-") as folder,
+        torch.random.fork_rng(),
+    ):
         try:
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002  the libraries draw from the global generator
@@ -77,6 +83,20 @@ def quiet(seed: int) -> Iterator[Path]:
                 os.environ.pop(mark, None)
                 if value is not None:
                     os.environ[mark] = value
+
+
+@contextmanager
+def _plain_processes() -> Iterator[None]:
+    """Let a library start processes as outside a worker of joblib's, where only joblib's own can be started."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    if before is None or not before.startswith("loky"):
+        yield
+        return
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 @contextmanager
