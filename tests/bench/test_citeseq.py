@@ -21,7 +21,7 @@ from unpaired.bench.store import Store
 from unpaired.bench.tables import Summary
 from unpaired.data.bmmc import BMMC_FILE
 from unpaired.embed.propensity import Propensity
-from unpaired.errors import OptionError, OutputError, UnpairedError
+from unpaired.errors import DataError, OptionError, OutputError, UnpairedError
 
 METHODS = ("ps+snn", "ps-published+ot", "random", "uniform", "pairs")
 GENES, PROTEINS, CELLS = 30, 6, 150
@@ -101,6 +101,20 @@ def test_the_numbers_are_those_of_the_definition(done):
     assert float(found[case, "uniform", "not_converged"][3]) == 0
     for method in ("uniform", "pairs"):
         assert float(found["bone marrow, rna to adt", method, "r2_mse"][3]) < 1
+
+
+def test_r2_is_of_the_true_partners_in_their_own_order(processed):
+    """The true readings of each cell's partner score 1, whatever the order of the sides, and no others do."""
+    lesson = citeseq._lesson(how={"path": processed, "preset": "smoke", "counts": False})
+    for source, target in citeseq_prediction.DIRECTIONS:
+        partners = lesson.truth.partners(source, target)
+        assert (partners >= 0).all()
+        assert (partners != np.arange(len(partners))).any()  # the sides are shuffled apart
+        readings = np.asarray(lesson.test[target].features, dtype=float)
+        assert citeseq_prediction._judged(readings[partners], lesson, (source, target)) == pytest.approx(1)
+        assert citeseq_prediction._judged(readings, lesson, (source, target)) < 0.9
+        back = readings[lesson.truth.partners(target, source)]
+        assert citeseq_prediction._judged(back, lesson, (source, target)) < 0.9
 
 
 def test_published_figures_of_other_data_stand_apart(done):
@@ -259,6 +273,12 @@ def test_options_that_cannot_be_are_said_first(processed, tmp_path, done):
         run_bench("citeseq", options(tmp_path / "out", processed, seeds=0))
     with pytest.raises(OptionError, match="no use for pairs"):
         run_bench("citeseq", options(tmp_path / "out", processed, pairs=("bmmc:rna-adt",)))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"rna\.h5ad"):
+        run_bench("citeseq", options(tmp_path / "out", tmp_path / "empty"))
+    (tmp_path / "text.h5ad").write_text("no table")
+    with pytest.raises(DataError, match=r"text\.h5ad"):
+        run_bench("citeseq", options(tmp_path / "out", tmp_path / "text.h5ad"))
     assert not (tmp_path / "out").exists()
     with pytest.raises(OutputError, match="preset: 'smoke' there, 'cpu' asked for"):
         run_bench("citeseq", Options(done[0], "cpu", METHODS, 1, processed, device="cpu"))

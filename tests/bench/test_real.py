@@ -11,9 +11,8 @@ import pytest
 from unpaired.bench import matching, run_bench
 from unpaired.bench.methods import METHODS
 from unpaired.bench.options import Options
-from unpaired.bench.real import PRESETS, _budget, find_pairs, verdicts
+from unpaired.bench.real import PRESETS, _budget, find_pairs
 from unpaired.bench.store import safe_name
-from unpaired.bench.tables import Summary
 from unpaired.errors import DataError, OptionError
 
 QUICK = ("ps+ot", "ps+snn", "random", "uniform")
@@ -30,13 +29,36 @@ def table(text):
 
 
 def test_pairs_are_found_by_shared_cells(folder):
-    assert [s.name for s in find_pairs(folder, ())] == [
-        "one image-rna",
-        "two adt-gex",
-        "two adt-peaks",
-        "two gex-peaks",
-    ]
-    assert [s.name for s in find_pairs(folder, ("two:peaks-adt",))] == ["one image-rna", "two peaks-adt"]
+    found, left_out = find_pairs(folder, ())
+    assert [s.name for s in found] == ["one image-rna", "two adt-gex", "two adt-peaks", "two gex-peaks"]
+    assert list(left_out) == ["empty"]
+    assert [s.name for s in find_pairs(folder, ("two:peaks-adt",))[0]] == ["one image-rna", "two peaks-adt"]
+
+
+def test_a_set_that_cannot_be_read_is_named_in_the_table_and_stops_the_bench_only_if_it_was_asked_for(tmp_path, folder):
+    for name in ("rna", "adt"):
+        (folder / "empty" / f"{name}.h5ad").write_text("no table")
+    text = run_bench("real", options(tmp_path, folder, methods=("random",), seeds=1))
+    assert "empty is left out: " in text
+    assert "empty is left out: " in (tmp_path / "out/table.md").read_text(encoding="utf-8")
+    with pytest.raises(DataError, match=r"adt\.h5ad"):
+        find_pairs(folder, ("empty:rna-adt",))
+
+
+def test_a_set_that_cannot_be_used_is_a_failed_row_and_stops_no_other(tmp_path, folder, monkeypatch):
+    from unpaired.errors import Problem
+
+    problem = matching._problem
+
+    def broken(case, load):
+        if case.startswith("one"):
+            raise DataError([Problem("error", "one", "its values are no numbers.")])
+        return problem(case, load)
+
+    monkeypatch.setattr(matching, "_problem", broken)
+    text = run_bench("real", options(tmp_path, folder, methods=("random",), seeds=1))
+    assert "| random | 0 | error: one: its values are no numbers." in text
+    assert "| random | 1 |" in text
 
 
 @pytest.mark.parametrize(
@@ -165,30 +187,6 @@ def test_a_wrong_option_is_one_sentence_and_leaves_nothing(tmp_path, folder, cha
 def test_there_is_no_such_bench(tmp_path, folder):
     with pytest.raises(OptionError, match="bench must be one of"):
         run_bench("race", options(tmp_path, folder))
-
-
-def test_the_verdict_knows_best_noise_and_worse_and_leaves_out_who_is_scored_on_less():
-    def of(case, method, *values, labels=3):
-        return [
-            Summary(case, method, "foscttm", dict(enumerate(values))),
-            Summary(case, method, "labels", {0: float(labels)}),
-        ]
-
-    found = [
-        *of("a x", "ps+ot", 0.30, 0.31), *of("a x", "scot", 0.40),
-        *of("b x", "ps+ot", 0.305, 0.31), *of("b x", "scot", 0.30),
-        *of("c x", "ps+ot", 0.40, 0.41), *of("c x", "scot", 0.30),
-        *of("d x", "ps+ot", 0.29, 0.50, 0.5), *of("d x", "scot", 0.30),
-        *of("e x", "ps+ot", 0.40), *of("e x", "scot", 0.30, labels=2),
-    ]  # fmt: skip
-    states = {v["case"]: v["state"] for v in verdicts(found, dict.fromkeys(("a x", "b x", "c x", "d x", "e x"), 800))}
-    assert states == {
-        "a x": "best",
-        "b x": "within noise of the best",
-        "c x": "worse than the best",
-        "d x": "worse than the best",  # one lucky seed is no tie
-        "e x": "best",
-    }
 
 
 @pytest.mark.parametrize(

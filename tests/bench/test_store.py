@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from unpaired.bench.store import Store, safe_name
+from unpaired.bench.store import Store, failed, safe_name
 from unpaired.embed.embedding import Embedding, Provenance
-from unpaired.errors import OutputError
+from unpaired.errors import DataError, OptionError, OutputError, UnpairedError
 
 SETTINGS = {"bench": "real", "preset": "smoke"}
 
@@ -60,12 +60,44 @@ def test_why_a_method_failed_can_be_asked(tmp_path):
     assert store.failure("c", "bad", 1) is None
 
 
+def test_what_broke_down_is_tried_again_and_what_does_not_apply_is_not(tmp_path):
+    store = Store(tmp_path, SETTINGS)
+    store.keep("c", "broken", 0, failed(UnpairedError("it diverged.")))
+    store.keep("c", "other", 0, failed(OptionError("it does not apply.")))
+    store.keep("c", "data", 0, failed(DataError([])))
+    assert [store.has("c", m, 0) for m in ("broken", "other", "data")] == [False, True, True]
+    assert store.failure("c", "broken", 0) == "it diverged."
+    assert len(list(store.results())) == 3  # until then its row says why
+    store.keep("c", "broken", 0, {"seconds": 1.0})
+    assert store.has("c", "broken", 0)
+
+
 def test_a_damaged_result_is_named(tmp_path):
     store = Store(tmp_path, SETTINGS)
     store.keep("c", "m", 0, {})
     store.path("c", "m", 0).write_text('{"case": "c", "met')
-    with pytest.raises(OutputError, match=r"seed-0\.json is damaged; delete it"):
-        list(store.results())
+    for ask in (lambda: list(store.results()), lambda: store.has("c", "m", 0), lambda: store.failure("c", "m", 0)):
+        with pytest.raises(OutputError, match=r"seed-0\.json is damaged; delete it"):
+            ask()
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path):
+    store = Store(tmp_path / "out", SETTINGS)
+    (tmp_path / "out/results").write_text("in the way")
+    with pytest.raises(OutputError, match=r"seed-0\.json cannot be written .*; what was done before is kept"):
+        store.keep("c", "m", 0, {})
+    (tmp_path / "out/spaces").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot be written"):
+        store.space("c", "ps", 0, lambda: (embedding(), {}))
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(OutputError, match="cannot be written"):
+        Store(tmp_path / "file/out", SETTINGS)
+
+
+def test_a_bench_killed_in_its_first_write_goes_on(tmp_path):
+    (tmp_path / ".bench.json.x1y2").write_text('{"form')
+    Store(tmp_path, SETTINGS).keep("c", "m", 0, {})
+    assert Store(tmp_path, SETTINGS).has("c", "m", 0)
 
 
 @pytest.mark.parametrize("noise", [True, False])
@@ -95,6 +127,20 @@ def test_an_embedding_whose_writing_was_cut_short_is_made_again(tmp_path):
     told.unlink()  # it is written last
     made = []
     store.space("c", "ps", 0, lambda: (made.append(1) or embedding(), {}))
+    assert made == [1]
+
+
+@pytest.mark.parametrize("lost", ["*.safetensors", "*.json"])
+def test_a_damaged_embedding_is_made_again(tmp_path, lost):
+    store = Store(tmp_path, SETTINGS)
+    store.space("c", "ps", 0, lambda: (embedding(), {}))
+    (file,) = (tmp_path / "spaces").rglob(lost)
+    file.write_bytes(file.read_bytes()[:20])
+    made = []
+    again, _ = store.space("c", "ps", 0, lambda: (made.append(1) or embedding(), {}))
+    assert made == [1]
+    assert np.array_equal(again["rna"], embedding()["rna"])
+    store.space("c", "ps", 0, lambda: (made.append(2) or embedding(), {}))
     assert made == [1]
 
 

@@ -13,7 +13,7 @@ from unpaired.bench.citeseq_plots import points_by_method
 from unpaired.bench.citeseq_prediction import PREDICTED, Lesson, Predictor, Task, passes, run_tasks
 from unpaired.bench.citeseq_prediction import TITLES as R2_TITLES
 from unpaired.bench.citeseq_tables import CASE, PREDICTION, About, budget_text, learned_of, matched_of, tables
-from unpaired.bench.matching import Problem, run_units, unavailable, units_of
+from unpaired.bench.matching import Problem, notes_text, run_units, unavailable, units_of
 from unpaired.bench.methods import METHODS, SPACES, Budget, missing
 from unpaired.bench.options import Options, chosen
 from unpaired.bench.plots import save_figure
@@ -93,8 +93,11 @@ def run(options: Options) -> str:
     path = bmmc_file(options.data)
     preset = PRESETS[options.preset]
     settings = {"bench": "citeseq", "preset": options.preset, "device": options.device, **asdict(preset)}
-    store = Store(options.out, {**settings, "data": _identity(options.data)})
     how: dict[str, Any] = {"path": path, "preset": options.preset, "counts": _counted(methods)}
+    identity = _identity(options.data)
+    if not options.out.exists():
+        _split(**how)  # data that cannot be used are said to be before a folder is made
+    store = Store(options.out, {**settings, "data": identity})
     about = _about(store, how)
     units = units_of([CASE], methods, options.seeds)
     run_units(units, partial(_load, how=how), store, jobs=options.jobs, device=options.device)
@@ -182,7 +185,7 @@ def _lesson(*, how: Mapping[str, Any]) -> Lesson:
 
 @lru_cache(maxsize=1)
 def _lesson_of(path: Path, preset: str, counts: bool) -> Lesson:  # noqa: FBT001
-    split, own = _split(path, preset, counts), PRESETS[preset]
+    split, own = _split(path=path, preset=preset, counts=counts), PRESETS[preset]
     learn, learn_truth = split.learn
     test, truth = split.test
     assert learn_truth is not None
@@ -218,7 +221,7 @@ def _write(store: Store, about: About, absent: Mapping[str, str], said: str) -> 
     results = list(store.results())
     matched = matched_of(results, published=about.published)
     learned = learned_of(results, published=about.published)
-    text = tables(matched, learned, about, absent, said)
+    text = "\n".join(p for p in (tables(matched, learned, about, absent, said), notes_text(results)) if p)
     write_csv(store.folder, [*matched, *(s for own in learned.values() for s in own)], absent)
     write_markdown(store.folder, "CITE-seq of bone marrow", text)
     _draw(store.folder, matched, learned)

@@ -13,7 +13,7 @@ import numpy as np
 from unpaired.bench.matching import one_thread, work_off
 from unpaired.bench.methods import METHODS, Budget
 from unpaired.bench.published import CITESEQ_R2
-from unpaired.bench.store import Store
+from unpaired.bench.store import Store, failed
 from unpaired.bench.tables import Column
 from unpaired.data.types import Dataset, Truth
 from unpaired.errors import UnpairedError
@@ -183,7 +183,7 @@ def _one(task: Task, *, load: Callable[[], Lesson], store: Store, device: str) -
                 r2 = _r2(matching, lesson, direction, device, task.seed)
                 result: dict[str, Any] = {"r2": r2, "seconds": time.perf_counter() - start}
             except UnpairedError as error:
-                result = {"failed": str(error)}
+                result = failed(error)
             store.keep(case, task.method, task.seed, result)
 
 
@@ -200,7 +200,8 @@ def _matching(task: Task, lesson: Lesson, store: Store) -> Matching:
 def _lost(task: Task, store: Store) -> Any:
     """Say why there is no embedding: the matching of this name has failed, and its result says why."""
     why = store.failure(task.matched, task.method, task.seed)
-    raise UnpairedError(why or "its embedding is gone; delete the results of this seed and start the bench again.")
+    gone = "its embedding is gone; delete the folder 'spaces' and this method's results, and start the bench again."
+    raise UnpairedError(why or gone)
 
 
 def _r2(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -24,8 +23,6 @@ from unpaired.data.types import Dataset, Truth
 from unpaired.errors import OptionError
 
 __all__ = ["COLUMNS", "PRESETS", "PUBLISHED", "Preset", "run"]
-
-_log = logging.getLogger(__name__)
 
 _LEARN, _TEST = 1, 2  # seeds of the scenes; those of the methods are others
 _OURS = "ps+ot"

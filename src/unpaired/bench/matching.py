@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,15 +12,25 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from unpaired.bench.methods import SPACES, Budget, method_of, missing
-from unpaired.bench.store import Store
+from unpaired.bench.methods import METHODS, SPACES, Budget, method_of, missing
+from unpaired.bench.store import Store, failed
 from unpaired.data.types import Dataset, Modality, Truth
 from unpaired.embed.embedding import Embedding
 from unpaired.errors import OptionError, UnpairedError
 from unpaired.evaluate.scores import score
 from unpaired.match.matching import Matching
 
-__all__ = ["Problem", "Unit", "in_latents", "one_thread", "run_units", "unavailable", "units_of", "work_off"]
+__all__ = [
+    "Problem",
+    "Unit",
+    "in_latents",
+    "notes_text",
+    "one_thread",
+    "run_units",
+    "unavailable",
+    "units_of",
+    "work_off",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -124,6 +134,19 @@ def unavailable(methods: Sequence[str]) -> dict[str, str]:
     return {name: why for name in methods if (why := missing(name)) is not None}
 
 
+def notes_text(results: Iterable[Mapping[str, Any]]) -> str:
+    """List what the methods had to say of themselves, with the seeds: one that did not run as it should is another."""
+    said: dict[tuple[str, str, str], set[int]] = {}
+    for r in results:
+        title = method_of(r["method"]).title.partition("+")[0] if r["method"] in METHODS else r["method"]
+        for note in r.get("space", {}).get("notes", ()):
+            said.setdefault((r["case"], title, note), set()).add(r["seed"])
+    return "".join(
+        f"- {title}, {case}, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, sorted(seeds)))}: {note}.\n"
+        for (case, title, note), seeds in said.items()
+    )
+
+
 def run_units(units: Sequence[Unit], load: Callable[[str], Problem], store: Store, *, jobs: int, device: str) -> None:
     """Do the units that are not done yet.
 
@@ -192,17 +215,17 @@ def _problem(case: str, load: Callable[[str], Problem]) -> Problem:
 
 def _one(unit: Unit, *, load: Callable[[str], Problem], store: Store, device: str) -> None:
     with one_thread():
-        problem = _problem(unit.case, load)
         embedding, told, failure = None, {}, None
-        if unit.space is not None:
-            try:
+        try:
+            problem = _problem(unit.case, load)
+            if unit.space is not None:
                 make = partial(_embed, unit, problem, store, device)
                 embedding, told = store.space(unit.case, unit.space, unit.seed, make)
-            except UnpairedError as error:
-                failure = str(error)
+        except UnpairedError as error:
+            failure = failed(error)
         for name in unit.methods:
             if not store.has(unit.case, name, unit.seed):
-                result = {"failed": failure} if failure else _result(name, problem, embedding, unit.seed)
+                result = failure or _result(name, problem, embedding, unit.seed)
                 store.keep(unit.case, name, unit.seed, {**result, "space": told})
 
 
@@ -257,7 +280,7 @@ def _result(name: str, problem: Problem, embedding: Embedding | None, seed: int)
         seconds = time.perf_counter() - start
         scores = score(matching, problem.truth, problem.judge, seed=seed).to_dict()
     except UnpairedError as error:
-        return {"failed": str(error)}
+        return failed(error)
     return {"scores": scores, "seconds": seconds, "states": _states(matching), "made_by": matching.made_by.options}
 
 

@@ -35,8 +35,8 @@ class Budget:
         Width of the VAE's hidden layers (published: 1,024).
     peer_epochs
         Of scGLUE and MultiVI.
-    gromov_iterations
-        Of Gromov-Wasserstein, outer.
+    gromov_iterations, gromov_cells
+        Of Gromov-Wasserstein: outer iterations, and cells on a side of one coupling of all labels.
     folds
         Folds of the cross-fitting.
     vae_rate
@@ -54,6 +54,7 @@ class Budget:
     vae_hidden: int = 1024
     peer_epochs: int | None = None
     gromov_iterations: int = 1000
+    gromov_cells: int = 1200
     folds: int = 5
     vae_rate: float = 1e-4
     vae_published_beta: float = 0.1
@@ -173,8 +174,12 @@ def _snn(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int, 
     return match_snn(data, embedding, **options)
 
 
-def _scot(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int, **options: Any) -> Matching:
-    return match_gromov(data, max_iter=budget.gromov_iterations, **options)
+def _scot(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int) -> Matching:
+    return match_gromov(data, max_iter=budget.gromov_iterations)
+
+
+def _scot_global(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int) -> Matching:
+    return match_gromov(data, max_iter=budget.gromov_iterations, across_labels=True, max_cells=budget.gromov_cells)
 
 
 # As published: Euclidean distances, whatever their scale, and a regularisation (eps) of 0.05.
@@ -191,7 +196,7 @@ METHODS: Mapping[str, Method] = {
     "vae-published+ot": Method("VAE+OT (published recipe)", "vae-published", _OT_PUBLISHED),
     "vae-published+snn": Method("VAE+SNN (published recipe)", "vae-published", _SNN_PUBLISHED),
     "scot": Method("SCOT, per label", None, _scot, seeded=False),
-    "scot-global": Method("SCOT, global", None, partial(_scot, across_labels=True, max_cells=1200), seeded=False),
+    "scot-global": Method("SCOT, global", None, _scot_global, seeded=False),
     "glue+ot": Method("scGLUE+OT", "glue", _OT_PUBLISHED),
     "glue+snn": Method("scGLUE+SNN", "glue", _SNN_PUBLISHED),
     "multivi+ot": Method("MultiVI+OT", "multivi", _OT_PUBLISHED),

@@ -14,7 +14,7 @@ from unpaired.bench.methods import SPACES, Budget
 from unpaired.bench.options import Options, chosen
 from unpaired.bench.plots import Curve, monitor_panels, save_figure
 from unpaired.bench.real import Source, find_pairs, hashes
-from unpaired.bench.store import Store, safe_name
+from unpaired.bench.store import Store, failed, safe_name
 from unpaired.bench.tables import Column, markdown, summaries, write_csv, write_markdown
 from unpaired.data.examples import digits
 from unpaired.data.simulate import screen
@@ -117,7 +117,7 @@ def run(options: Options) -> str:
     methods = chosen(options.methods, METHODS)
     sources: dict[str, Source | None] = {"digits": None, "simulated screen": None}
     if options.data is not None:
-        sources = {s.name: s for s in find_pairs(options.data, options.pairs)}
+        sources = {s.name: s for s in find_pairs(options.data, options.pairs)[0]}
     preset = PRESETS[options.preset]
     of = hashes([s for s in sources.values() if s is not None])
     settings = {"bench": "monitor", "preset": options.preset, "device": options.device, "data": of, **asdict(preset)}
@@ -137,7 +137,7 @@ def _one(unit: _Unit, *, sources: Mapping[str, Source | None], preset: str, stor
             curve = watched(embedder, learn, test, truth, every=own.every)
             result = {"curve": curve, "summary": _summary(curve)}
         except UnpairedError as error:
-            result = {"failed": str(error)}
+            result = failed(error)
     store.keep(unit.case, unit.method, unit.seed, result)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -10,24 +9,19 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from unpaired.bench.matching import Problem, run_units, unavailable, units_of
+from unpaired.bench.matching import Problem, notes_text, run_units, unavailable, units_of
 from unpaired.bench.methods import METHODS, Budget
 from unpaired.bench.options import Options, chosen
 from unpaired.bench.store import Store
-from unpaired.bench.tables import COVERAGE, Column, Summary, grid, markdown, summaries, write_csv, write_markdown
+from unpaired.bench.tables import COVERAGE, Column, markdown, summaries, write_csv, write_markdown
+from unpaired.bench.verdicts import verdict_text, verdicts
 from unpaired.errors import DataError, OptionError
 from unpaired.errors import Problem as Trouble
 
-__all__ = ["COLUMNS", "Preset", "Source", "find_pairs", "run", "verdicts"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["COLUMNS", "Preset", "Source", "find_pairs", "run"]
 
 _KINDS = (".h5ad", ".h5mu", ".npz", ".zarr")
 _MANY = 6  # pairs of modalities in one data set; of more, neighbours only
-_TIE, _WORSE = "within noise of the best", "worse than the best"
-_RANK_SD = 1 / np.sqrt(12)  # of a uniform rank between 0 and 1
 
 
 @dataclass(frozen=True)
@@ -95,8 +89,8 @@ COLUMNS = (
 )
 
 
-def find_pairs(folder: Path, wanted: Sequence[str], *, label: str = "label") -> list[Source]:
-    """Return the paired modalities of every data set under a folder, which are folders of files themselves.
+def find_pairs(folder: Path, wanted: Sequence[str], *, label: str = "label") -> tuple[list[Source], dict[str, str]]:
+    """Find the paired modalities of every data set under a folder, which are folders of files themselves.
 
     Parameters
     ----------
@@ -108,12 +102,17 @@ def find_pairs(folder: Path, wanted: Sequence[str], *, label: str = "label") -> 
     label
         Column with the label.
 
+    Returns
+    -------
+    sources, left_out
+        The pairs; and folder -> why nothing in it can be used, of those that nobody named.
+
     Raises
     ------
     OptionError
         If a wanted pair is not there, or not written so.
     DataError
-        If there is no paired data set.
+        If a data set that is named cannot be used, or there is no paired data set.
     """
     asked: dict[str, list[str]] = {}
     for item in wanted:
@@ -126,15 +125,25 @@ def find_pairs(folder: Path, wanted: Sequence[str], *, label: str = "label") -> 
     if unknown:
         msg = f"there is no data set {unknown[0]!r} in {folder}."
         raise OptionError(msg)
-    found = [
-        s for own in sorted(p for p in folder.iterdir() if p.is_dir()) for s in _of(own, asked.get(own.name), label)
-    ]
+    found: list[Source] = []
+    left_out: dict[str, str] = {}
+    for own in sorted(p for p in folder.iterdir() if p.is_dir()):
+        try:
+            sources = _of(own, asked.get(own.name), label)
+        except DataError as error:
+            if own.name in asked:
+                raise
+            left_out[own.name] = error.problems[0].what
+            continue
+        found += sources
+        if not sources:
+            left_out[own.name] = "no two of its modalities share half of their cells."
     if not found:
         what = "no folder in it holds two modalities of the same cells."
-        raise DataError(
-            [Trouble("error", str(folder), what, "One folder a data set, with h5ad, h5mu, npz or zarr files.")]
-        )
-    return found
+        fix = "One folder a data set, with h5ad, h5mu, npz or zarr files."
+        why = [Trouble("error", str(folder / name), reason) for name, reason in left_out.items()]
+        raise DataError([Trouble("error", str(folder), what, fix), *why])
+    return found, left_out
 
 
 def _of(folder: Path, asked: list[str] | None, label: str) -> list[Source]:
@@ -142,12 +151,8 @@ def _of(folder: Path, asked: list[str] | None, label: str) -> list[Source]:
 
     files = tuple(str(f) for f in sorted(folder.iterdir()) if f.suffix in _KINDS)
     if not files:
-        return []
-    try:
-        data, _ = read(*files, label=label, pairing="use", recipes="none")
-    except DataError as error:
-        _log.info("%s is left out: %s", folder.name, error.problems[0].what)
-        return []
+        raise DataError([Trouble("error", str(folder), f"there is no file in it that ends in {', '.join(_KINDS)}.")])
+    data, _ = read(*files, label=label, pairing="use", recipes="none")
     names = list(data)
 
     def shared(a: str, b: str) -> bool:
@@ -208,13 +213,14 @@ def run(options: Options) -> str:
         msg = f"data must be a folder with one folder a data set; got {options.data}."
         raise OptionError(msg)
     methods = chosen(options.methods, METHODS)
-    sources = {s.name: s for s in find_pairs(options.data, options.pairs)}
+    found, left_out = find_pairs(options.data, options.pairs)
+    sources = {s.name: s for s in found}
     settings = {"bench": "real", "preset": options.preset, "device": options.device, **asdict(PRESETS[options.preset])}
     store = Store(options.out, {**settings, "data": hashes(sources.values())})
     load = partial(_load, sources=sources, preset=options.preset)
     units = units_of(list(sources), methods, options.seeds)
     run_units(units, load, store, jobs=options.jobs, device=options.device)
-    return _write(store, PRESETS[options.preset], unavailable(methods))
+    return _write(store, PRESETS[options.preset], unavailable(methods), left_out)
 
 
 def hashes(sources: Any) -> dict[str, str]:
@@ -226,16 +232,27 @@ def hashes(sources: Any) -> dict[str, str]:
     }
 
 
-def _write(store: Store, preset: Preset, absent: Mapping[str, str]) -> str:
+def _write(store: Store, preset: Preset, absent: Mapping[str, str], left_out: Mapping[str, str]) -> str:
     results = list(store.results())
     found = summaries(results, COLUMNS)
     titles = {name: m.title for name, m in METHODS.items()}
-    counts = {r["case"]: r["scores"]["coverage"]["pairs"] for r in results if r["method"] == "ps+ot" and "scores" in r}
-    parts = [_about(preset), markdown(found, COLUMNS, titles, absent), _verdict_text(verdicts(found, counts), found)]
-    text = "\n".join(parts)
+    parts = [_about(preset), markdown(found, COLUMNS, titles, absent), notes_text(results)]
+    parts += [verdict_text(verdicts(found, _pairs(results)), found, titles)]
+    parts += [f"{name} is left out: {why}\n" for name, why in left_out.items()]
+    text = "\n".join(p for p in parts if p)
     write_csv(store.folder, found, absent)
     write_markdown(store.folder, "All methods on all paired data sets", text)
     return text
+
+
+def _pairs(results: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Return case -> the true pairs of every label scored; the same for all methods that score all labels."""
+    most: dict[str, list[int]] = {}
+    for r in results:
+        if "scores" in r:
+            own = [label["pairs"] for label in r["scores"]["per_label"].values()]
+            most[r["case"]] = max(most.get(r["case"], []), own, key=len)
+    return most
 
 
 def _about(preset: Preset) -> str:
@@ -246,74 +263,12 @@ def _about(preset: Preset) -> str:
         span = f"{_EPOCHS[0]} to {_EPOCHS[1]} epochs"
         work = f"about {preset.steps} steps of the optimizer (the VAE {2 * preset.steps}), {span}"
     return (
-        f"Every method sees {cells}. Published networks and peers have {work}; the VAE is {b.vae_hidden} wide "
-        f"(published: 1,024), its learning rate {b.vae_rate:g} (1e-4); Gromov-Wasserstein has {b.gromov_iterations} "
-        "outer iterations at most. All rows but ours are matched as published: Euclidean distances, whatever their "
-        "scale, and eps = 0.05 (OT), or one neighbour by cosine (SNN). FOSCTTM is of the barycentric projections, "
-        "ties one half, mean of both directions, over labels alike.\n"
+        f"Every method sees {cells}. Ours is its default, {b.folds} folds x {b.repeats} repeats of classifiers that "
+        "learn for as long as they would for a user (below 10,000 cells a logistic regression, to its optimum). "
+        f"Published networks and peers have {work}; the VAE is {b.vae_hidden} wide (published: 1,024), its learning "
+        f"rate {b.vae_rate:g} (1e-4); Gromov-Wasserstein has {b.gromov_iterations} outer iterations at most, and one "
+        f"coupling of all labels at most {b.gromov_cells:,} cells on a side. The other spaces are matched as "
+        "published: Euclidean distances, whatever their scale, and eps = 0.05 (OT), or one neighbour by cosine (SNN). "
+        "FOSCTTM is of the barycentric projections, in the features that the recipes make (z-scores of tables), ties "
+        "one half, mean of both directions, over labels alike.\n"
     )
-
-
-def verdicts(found: Sequence[Summary], pairs: Mapping[str, int], ours: str = "ps+ot") -> list[dict[str, Any]]:
-    """Say in which cases a method's FOSCTTM is the best, or within noise of it.
-
-    Within noise: the medians over seeds differ by less than the standard error of a mean of so many uniform ranks,
-    0.29 over the root of the number of pairs. Methods that are scored on fewer labels are no rivals.
-
-    Parameters
-    ----------
-    found
-        Summaries of metric ``"foscttm"``, among others.
-    pairs
-        Case -> true pairs scored.
-    ours
-        The method.
-    """
-    labels = {(s.case, s.method): min(s.values, default=0.0) for s in found if s.metric == "labels"}
-    out = []
-    for case in dict.fromkeys(s.case for s in found):
-        own = {s.method: s for s in found if s.case == case and s.metric == "foscttm" and s.values}
-        if ours not in own:
-            continue
-        least = labels.get((case, ours), 0.0)
-        rivals = [s for m, s in own.items() if labels.get((case, m), 0.0) >= least]
-        best = min(rivals, key=lambda s: float(np.median(s.values)))
-        gap = float(np.median(own[ours].values) - np.median(best.values))
-        noise = float(_RANK_SD / np.sqrt(pairs[case]))
-        state = "best" if best.method == ours else _TIE if gap <= noise else _WORSE
-        out.append(
-            {"case": case, "best": best.method, "gap": gap, "noise": noise, "state": state, "methods": len(rivals)}
-        )
-    return out
-
-
-def _verdict_text(verdict: Sequence[Mapping[str, Any]], found: Sequence[Summary]) -> str:
-    if not verdict:
-        return ""
-    rows = [
-        [v["case"], v["state"], METHODS[v["best"]].title, f"{v['gap']:.3f}", f"{v['noise']:.3f}", str(v["methods"])]
-        for v in verdict
-    ]
-    header = ["case", "ours is", "best", "gap", "noise", "methods compared"]
-    good = sum(v["state"] != _WORSE for v in verdict)
-    by_set: dict[str, list[bool]] = {}
-    for v in verdict:
-        by_set.setdefault(v["case"].rpartition(" ")[0], []).append(v["state"] != _WORSE)
-    whole, half = (sum(f(states) for states in by_set.values()) for f in (all, _most_of))
-    lost = sorted({METHODS[s.method].title for s in found if not s.values and s.metric == "foscttm"})
-    return "\n".join(
-        [
-            "### PS+OT (ours) by FOSCTTM\n",
-            grid(header, rows),
-            "",
-            "Noise is the standard error of a mean of so many uniform ranks. Best or within noise in "
-            f"{good} of {len(verdict)} pairs of modalities: in all pairs of {whole}, in most pairs of {half}, "
-            f"of {len(by_set)} data sets.",
-            *([f"Without a result somewhere: {', '.join(lost)}."] if lost else []),
-            "",
-        ]
-    )
-
-
-def _most_of(states: Sequence[bool]) -> bool:
-    return sum(states) > len(states) / 2

@@ -11,7 +11,7 @@ from typing import Any
 from unpaired.bench.matching import Problem, one_thread, work_off
 from unpaired.bench.methods import METHODS, SPACES
 from unpaired.bench.screen_cases import Preset, World
-from unpaired.bench.store import Store
+from unpaired.bench.store import Store, failed
 from unpaired.embed.embedding import Embedding
 from unpaired.errors import UnpairedError
 from unpaired.evaluate.translation import TranslationScores, score_translation
@@ -95,7 +95,7 @@ def _one(task: Task, *, load: Callable[[str, int], World], store: Store, preset:
             parts = _predict(task, load(task.case, task.seed), store, preset, device)
             result: dict[str, Any] = {"parts": parts, "seconds": time.perf_counter() - start}
         except UnpairedError as error:
-            result = {"failed": str(error)}
+            result = failed(error)
         store.keep(task.case + SUFFIX, task.method, task.seed, result)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import Any
 
 from unpaired._version import __version__
 from unpaired.embed.embedding import Embedding, Provenance
-from unpaired.errors import OutputError
+from unpaired.errors import DataError, OptionError, OutputError, UnpairedError
 from unpaired.files import write_json
 from unpaired.run.record import plain, versions
 
-__all__ = ["Store", "safe_name"]
+__all__ = ["Store", "failed", "safe_name"]
 
 _FORMAT = "unpaired bench"
 
@@ -29,6 +30,15 @@ def safe_name(text: str) -> str:
     """
     safe = "".join(c if c.isalnum() or c in "+-_." else "_" for c in text)
     return safe if safe == text else f"{safe}-{blake2b(text.encode(), digest_size=3).hexdigest()}"
+
+
+def failed(error: UnpairedError) -> dict[str, Any]:
+    """Return the result of a method that failed.
+
+    One that does not apply (the options or the data are not for it) is done with that. What broke down is tried again
+    when the bench is started again: its package may be another one by then.
+    """
+    return {"failed": str(error), "again": not isinstance(error, (OptionError, DataError))}
 
 
 class Store:
@@ -54,15 +64,10 @@ class Store:
         if file.exists():
             self._check(file, wanted)
             return
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not _is_free(folder, file.name):
             msg = f"{folder} is there and holds no bench; name a new folder."
             raise OutputError(msg)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            msg = f"{folder} cannot be made ({error.strerror}); name another place."
-            raise OutputError(msg) from None
-        write_json(file, {"format": _FORMAT, "settings": wanted, **_where()})
+        _write(file, {"format": _FORMAT, "settings": wanted, **_where()})
 
     def _check(self, file: Path, wanted: Mapping[str, Any]) -> None:
         try:
@@ -81,33 +86,27 @@ class Store:
         return self.folder / "results" / safe_name(case) / safe_name(method) / f"seed-{seed}.json"
 
     def has(self, case: str, method: str, seed: int) -> bool:
-        """Return whether a result is there."""
-        return self.path(case, method, seed).exists()
+        """Return whether a result is there; a failure that is to be tried again is none."""
+        file = self.path(case, method, seed)
+        return file.exists() and not _read(file).get("again", False)
 
     def keep(self, case: str, method: str, seed: int, result: Mapping[str, Any]) -> None:
         """Write a result, whole, with the versions that made it."""
-        file = self.path(case, method, seed)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {"case": case, "method": method, "seed": seed, **plain(result), **_where()})
+        value = {"case": case, "method": method, "seed": seed, **plain(result), **_where()}
+        _write(self.path(case, method, seed), value)
 
     def failure(self, case: str, method: str, seed: int) -> str | None:
         """Return why a method failed, by its result; ``None`` where it did not, or has not been run."""
-        if not self.has(case, method, seed):
-            return None
-        why = json.loads(self.path(case, method, seed).read_text(encoding="utf-8")).get("failed")
+        file = self.path(case, method, seed)
+        why = _read(file).get("failed") if file.exists() else None
         return None if why is None else str(why)
 
     def results(self) -> Iterator[dict[str, Any]]:
         """Iterate over all results, in an order that does not depend on when they were made."""
-        for file in sorted((self.folder / "results").glob("*/*/seed-*.json")):
-            try:
-                yield json.loads(file.read_text(encoding="utf-8"))
-            except ValueError:
-                msg = f"{file} is damaged; delete it and start the bench again: the rest is kept."
-                raise OutputError(msg) from None
+        yield from map(_read, sorted((self.folder / "results").glob("*/*/seed-*.json")))
 
     def space(self, case: str, name: str, seed: int, make: Callable[[], tuple[Embedding, dict[str, Any]]]) -> Any:
-        """Return an embedding and what is to be said of it, made now or before.
+        """Return an embedding and what is to be said of it, made now or before; a damaged one is made again.
 
         Parameters
         ----------
@@ -116,25 +115,57 @@ class Store:
         make
             Makes it, and plain values to keep with it.
         """
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file, save_file
 
         base = self.folder / "spaces" / safe_name(case) / f"{safe_name(name)}-seed-{seed}"
         told, arrays = base.with_name(f"{base.name}.json"), base.with_name(f"{base.name}.safetensors")
         if told.exists():  # written last
-            info, flat = json.loads(told.read_text(encoding="utf-8")), load_file(arrays)
-            return _rebuilt(info, flat), info["more"]
+            with suppress(OSError, ValueError, SafetensorError):
+                info, flat = json.loads(told.read_text(encoding="utf-8")), load_file(arrays)
+                return _rebuilt(info, flat), info["more"]
         embedding, more = make()
-        base.parent.mkdir(parents=True, exist_ok=True)
         part = arrays.with_name(f"{arrays.name}.part")
-        save_file(_flat(embedding), part)
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
-        part.replace(arrays)
+        with _or_say(arrays):
+            base.parent.mkdir(parents=True, exist_ok=True)
+            save_file(_flat(embedding), part)
+            with part.open("rb") as handle:
+                os.fsync(handle.fileno())
+            part.replace(arrays)
         p = embedding.made_by
         made_by = {"method": p.method, "options": plain(p.options), "notes": list(p.notes)}
         info = {"space": embedding.space, "dims": list(embedding.dims), "made_by": made_by, "more": plain(more)}
-        write_json(told, info)
+        _write(told, info)
         return embedding, info["more"]
+
+
+def _is_free(folder: Path, record: str) -> bool:
+    """Whether nothing is in a folder but what a bench left that was killed while it wrote its record."""
+    return folder.is_dir() and all(p.name.startswith(f".{record}.") for p in folder.iterdir())
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        msg = f"{file} is damaged; delete it and start the bench again: the rest is kept."
+        raise OutputError(msg) from None
+    return found
+
+
+def _write(file: Path, value: Any) -> None:
+    with _or_say(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, value)
+
+
+@contextmanager
+def _or_say(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        msg = f"{file} cannot be written ({error.strerror}); what was done before is kept."
+        raise OutputError(msg) from None
 
 
 def _flat(embedding: Embedding) -> dict[str, Any]:

@@ -106,10 +106,10 @@ class Propensity:
     def published(cls, *, epochs: int | None = None, device: str = "auto", seed: int = 0) -> Propensity:
         """Return the recipe of the paper: one model on one split, a wide network, raw logits.
 
-        Use it with ``match_ot(cost="euclidean", eps=0.05)``. Three things are not as in the published code. Every
+        Use it with ``match_ot(cost="euclidean", eps=0.05)``. Four things are not as in the published code. Every
         modality is trained alone and kept at its own best epoch (published: one Adam on the sum of the losses, and the
-        epoch of their lowest mean). Batches are of about 256 cells, all as large. Images are learned in
-        bfloat16 where the processor has it.
+        epoch of their lowest mean). Batches are of about 256 cells, all as large. Features of tables are centred and
+        divided by one number. Images are learned in bfloat16 where the processor has it.
         """
         return cls(classifier="published", folds=1, repeats=1, calibrate=False, epochs=epochs, device=device, seed=seed)
 

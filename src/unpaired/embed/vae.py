@@ -134,8 +134,9 @@ class MultimodalVAE:
     def published(cls, *, epochs: int | None = None, device: str = "auto", seed: int = 0) -> MultimodalVAE:
         """Return the recipe of the propensity paper's code: the modality classifier learns along with the encoders.
 
-        Two things are not as in the published code. Batches are of about 256 cells of every modality, all as large.
-        Where there are images, it learns in bfloat16 if the processor has it.
+        Three things are not as in the published code. Batches are of about 256 cells of every modality, all as large.
+        Features of tables are centred and divided by one number, so that the squared error weighs the same whatever
+        their unit. Where there are images, it learns in bfloat16 if the processor has it.
         """
         return cls(adversary="published", epochs=epochs, device=device, seed=seed)
 
