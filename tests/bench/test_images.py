@@ -11,6 +11,7 @@ from unpaired.bench.methods import METHODS, SWEEP, Budget
 from unpaired.bench.options import Options
 from unpaired.bench.plots import EpsRun, eps_panels, save_figure
 from unpaired.bench.store import Store, safe_name
+from unpaired.bench.tables import Summary
 from unpaired.data.simulate.images import VERSION
 from unpaired.errors import OptionError, OutputError, UnpairedError
 
@@ -141,6 +142,26 @@ def test_a_method_that_fails_is_a_row_that_says_so(tmp_path, pictures, monkeypat
     assert f"| {METHODS['ps+ot'].title} | 0 | no such luck." in text
     assert "| random | 1 |" in text
     assert not (tmp_path / "out/eps.png").exists()
+
+
+def test_a_published_space_is_said_to_be_better_at_another_eps():
+    def of(method, mse, trace):
+        values = {"latent_mse": dict(enumerate(mse)), "trace_over_uniform": {0: trace}}
+        return [Summary("x", method, metric, own) for metric, own in values.items()]
+
+    found = [*of("vae+ot", (0.04, 0.05, 0.06), 9), *of("vae+ot x10", (0.03,), 4), *of("vae+ot x40", (0.035,), 2)]
+    assert images._others_text(found) == (
+        "- VAE+OT (adversarial): latent MSE 0.0500 at the published eps; of 1, 10, 40 times that, lowest at 10 times: "
+        "0.0300, with a trace 4.0 times the uniform one.\n"
+    )
+    assert images._others_text(found[:2]) == ""
+
+
+def test_multiples_of_the_published_eps_are_what_they_are_called(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(methods, "match_ot", lambda data, space, **more: seen.update(more))
+    SWEEP["vae+ot x20"].match(object(), object(), Budget(), 0)
+    assert seen == {"cost": "euclidean", "eps": pytest.approx(1.0)}
 
 
 def test_the_paper_preset_is_as_published():

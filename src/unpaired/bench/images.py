@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,12 @@ _METHODS = (
     "random",
     "uniform",
 )
-_SWEEP = {f"ps+ot x{f:g}": f for f in (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)} | {_OURS: 1.0}
+_SWEEP = {_OURS: 1.0} | {n: float(n.partition(" x")[2]) for n in SWEEP if n.startswith(f"{_OURS} x")}
+_OTHERS = {
+    name: {name: 1.0} | {n: float(n.partition(" x")[2]) for n in SWEEP if n.startswith(f"{name} x")}
+    for name in ("ps-published+ot", "vae+ot", "vae-published+ot")
+}
+"""Method -> itself and those that differ from it in eps alone, with how many times its eps they have."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,7 @@ def _write(store: Store, absent: Mapping[str, str], preset: Preset) -> str:
             _budget_text(preset),
             markdown(by_eps, _EPS_COLUMNS, _eps_titles(), {}) if swept else "",
             _eps_text(found),
+            _others_text(found),
         )
         if part
     )
@@ -223,14 +229,19 @@ def _values(found: Sequence[Summary], method: str, metric: str) -> tuple[float, 
     return next((s.values for s in found if (s.method, s.metric) == (method, metric)), ())
 
 
+def _medians(found: Sequence[Summary], methods: Iterable[str], metric: str) -> dict[str, float]:
+    """Return method -> its median, of those that have one."""
+    return {m: float(np.median(v)) for m in methods if (v := _values(found, m, metric))}
+
+
 def _eps_text(found: Sequence[Summary]) -> str:
     """Say which eps was best, chosen by the truth, and what it was worth."""
     uniform = _values(found, "uniform", "latent_mse")
-    medians = {n: float(np.median(v)) for n in _SWEEP if (v := _values(found, n, "latent_mse"))}
+    medians = _medians(found, _SWEEP, "latent_mse")
     if len(medians) < 2 or not uniform:
         return ""
     best = min(medians, key=lambda n: medians[n])
-    traces = float(np.median(_values(found, best, "trace_over_uniform")))
+    traces = _medians(found, _SWEEP, "trace_over_uniform")[best]
     gain = 100 * (1 - medians[best] / float(np.median(uniform)))
     side = "below" if gain >= 0 else "above"
     published = 100 * (1 - float(PUBLISHED["ps-published+ot", "latent_mse"]) / _UNIFORM_MSE)
@@ -239,6 +250,23 @@ def _eps_text(found: Sequence[Summary]) -> str:
         f"{medians[best]:.4f}, {abs(gain):.0f} % {side} the uniform coupling's {float(np.median(uniform)):.4f} "
         f"(PS+OT published, at its size: {published:.0f} % below), and a trace {traces:.1f} times the uniform one.\n"
     )
+
+
+def _others_text(found: Sequence[Summary]) -> str:
+    """Say of the published spaces at which eps, chosen by the truth, their latent MSE is lowest."""
+    lines = []
+    for name, own in _OTHERS.items():
+        medians = _medians(found, own, "latent_mse")
+        if name not in medians or len(medians) < 2:
+            continue
+        best = min(medians, key=lambda n: medians[n])
+        lines.append(
+            f"- {METHODS[name].title}: latent MSE {medians[name]:.4f} at the published eps; of "
+            f"{', '.join(f'{own[n]:g}' for n in medians)} times that, lowest at {own[best]:g} times: "
+            f"{medians[best]:.4f}, with a trace {_medians(found, own, 'trace_over_uniform')[best]:.1f} times the "
+            "uniform one."
+        )
+    return "\n".join([*lines, ""]) if lines else ""
 
 
 def _budget_text(preset: Preset) -> str:
