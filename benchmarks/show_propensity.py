@@ -73,7 +73,7 @@ def show(
         [way, short(seconds[way]), f"{seconds[way] / plain:.3f}", *(f"{v:.3f}" for v in runs[0]["loss"].values())]
         for way, runs in found.items()
     ]
-    chosen = next(iter(runs[0]["valid"] for way, runs in found.items() if way.startswith("plain")))
+    chosen = next(runs[0]["valid"] for way, runs in found.items() if way.startswith("plain"))
     rows.append(["the same, on the cells that chose the epoch", "", "", *(f"{v:.3f}" for v in chosen.values())])
     if most < whole:
         rows.append([f"plain loop, {whole} epochs, by its seconds an epoch", short(plain), "1.000", *[""] * len(made)])

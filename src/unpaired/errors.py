@@ -76,6 +76,10 @@ class DataError(UnpairedError, ValueError):
         self.problems: tuple[Problem, ...] = tuple(sorted(problems, key=lambda p: rank[p.severity]))
         super().__init__("\n".join(str(p) for p in self.problems))
 
+    def __reduce__(self) -> tuple[type[DataError], tuple[tuple[Problem, ...]]]:
+        """Pickle it with its problems: an exception's own way would give its text back to the constructor."""
+        return type(self), (self.problems,)
+
 
 class LabelError(UnpairedError):
     """The matching of at least one label failed (its block says why)."""

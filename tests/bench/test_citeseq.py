@@ -280,6 +280,10 @@ def test_options_that_cannot_be_are_said_first(processed, tmp_path, done):
     with pytest.raises(DataError, match=r"text\.h5ad"):
         run_bench("citeseq", options(tmp_path / "out", tmp_path / "text.h5ad"))
     assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=r"text\.h5ad"):
+        run_bench("citeseq", options(tmp_path / "out", tmp_path / "text.h5ad"))
+    assert not list((tmp_path / "out").iterdir())
     with pytest.raises(OutputError, match="preset: 'smoke' there, 'cpu' asked for"):
         run_bench("citeseq", Options(done[0], "cpu", METHODS, 1, processed, device="cpu"))
 

@@ -55,7 +55,7 @@ def test_why_a_method_failed_can_be_asked(tmp_path):
     store = Store(tmp_path, SETTINGS)
     store.keep("c", "good", 0, {"seconds": 1.0})
     store.keep("c", "bad", 0, {"failed": "no luck."})
-    assert store.failure("c", "bad", 0) == "no luck."
+    assert str(store.failure("c", "bad", 0)) == "no luck."
     assert store.failure("c", "good", 0) is None
     assert store.failure("c", "bad", 1) is None
 
@@ -66,7 +66,9 @@ def test_what_broke_down_is_tried_again_and_what_does_not_apply_is_not(tmp_path)
     store.keep("c", "other", 0, failed(OptionError("it does not apply.")))
     store.keep("c", "data", 0, failed(DataError([])))
     assert [store.has("c", m, 0) for m in ("broken", "other", "data")] == [False, True, True]
-    assert store.failure("c", "broken", 0) == "it diverged."
+    assert str(store.failure("c", "broken", 0)) == "it diverged."
+    copied = [failed(store.failure("c", m, 0))["again"] for m in ("broken", "other", "data")]
+    assert copied == [True, False, False]  # what comes of a failure is tried again as it is
     assert len(list(store.results())) == 3  # until then its row says why
     store.keep("c", "broken", 0, {"seconds": 1.0})
     assert store.has("c", "broken", 0)
@@ -89,6 +91,8 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "out/spaces").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written"):
         store.space("c", "ps", 0, lambda: (embedding(), {}))
+    with pytest.raises(OutputError, match="no room"):  # a full disk is no method's failure
+        failed(OutputError("no room"))
     (tmp_path / "file").write_text("a file")
     with pytest.raises(OutputError, match="cannot be written"):
         Store(tmp_path / "file/out", SETTINGS)

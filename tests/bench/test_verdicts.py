@@ -25,6 +25,8 @@ FOUND = [
     *of("e x", "ps+ot", 0.40), *of("e x", "scot", 0.30, labels=2),
     *of("f x", "ps+ot", 0.20, labels=2), *of("f x", "scot", 0.30),
     *of("g x", "ps+ot", failed=(1, "it diverged.")), *of("g x", "scot", 0.30),
+    *of("h x", "ps+ot", 0.29, failed=(2, "it diverged.")), *of("h x", "scot", 0.30),
+    *of("i x", "ps+ot", failed=(3, "it diverged.")), *of("i x", "scot", failed=(3, "so did it.")),
     *of("b y", "ps+ot", 0.498), *of("b y", "uniform", 0.5),
 ]  # fmt: skip
 
@@ -41,8 +43,10 @@ def test_it_knows_best_noise_and_worse_and_who_is_scored_on_less(found):
         "c x": "worse than the best",
         "d x": "worse than the best",  # one lucky seed is no tie
         "e x": "best",  # the rival is scored on fewer labels
-        "f x": "without a result",  # ours is
-        "g x": "without a result",  # ours failed
+        "f x": "scored on fewer labels",  # ours is
+        "g x": "failed",
+        "h x": "failed",  # all but one lucky seed
+        "i x": "failed",  # as all did
         "b y": "best",
     }
 
@@ -59,10 +63,11 @@ def test_where_no_method_beats_the_label_alone_it_is_said(found):
 
 def test_a_case_without_a_result_of_ours_counts(found):
     text = verdict_text(list(found.values()), FOUND, TITLES)
-    assert "in 4 of 8 pairs of modalities, and in all pairs of 3 of 7 data sets; in 1 of the pairs no method" in text
+    assert "in 4 of 10 pairs of modalities, and in all pairs of 3 of 9 data sets; in 1 of the pairs no method" in text
     assert "| b y | best (nobody beats the label alone) | PS+OT (ours) | 0.000 |" in text
-    assert "| g x | without a result | SCOT, per label |  |" in text
-    assert "Without a result somewhere: PS+OT (ours)." in text
+    assert "| g x | failed | SCOT, per label |  |" in text
+    assert "| i x | failed |  |  |  | 0 |" in text
+    assert "Without a result somewhere: PS+OT (ours), SCOT, per label." in text
 
 
 def test_without_ours_there_is_nothing_to_say():

@@ -95,7 +95,7 @@ def run(options: Options) -> str:
     settings = {"bench": "citeseq", "preset": options.preset, "device": options.device, **asdict(preset)}
     how: dict[str, Any] = {"path": path, "preset": options.preset, "counts": _counted(methods)}
     identity = _identity(options.data)
-    if not options.out.exists():
+    if not (options.out / "bench.json").exists():
         _split(**how)  # data that cannot be used are said to be before a folder is made
     store = Store(options.out, {**settings, "data": identity})
     about = _about(store, how)

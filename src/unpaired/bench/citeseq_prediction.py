@@ -199,9 +199,8 @@ def _matching(task: Task, lesson: Lesson, store: Store) -> Matching:
 
 def _lost(task: Task, store: Store) -> Any:
     """Say why there is no embedding: the matching of this name has failed, and its result says why."""
-    why = store.failure(task.matched, task.method, task.seed)
     gone = "its embedding is gone; delete the folder 'spaces' and this method's results, and start the bench again."
-    raise UnpairedError(why or gone)
+    raise store.failure(task.matched, task.method, task.seed) or UnpairedError(gone)
 
 
 def _r2(

@@ -39,12 +39,16 @@ _METHODS = (
     "random",
     "uniform",
 )
-_SWEEP = {_OURS: 1.0} | {n: float(n.partition(" x")[2]) for n in SWEEP if n.startswith(f"{_OURS} x")}
-_OTHERS = {
-    name: {name: 1.0} | {n: float(n.partition(" x")[2]) for n in SWEEP if n.startswith(f"{name} x")}
-    for name in ("ps-published+ot", "vae+ot", "vae-published+ot")
-}
-"""Method -> itself and those that differ from it in eps alone, with how many times its eps they have."""
+
+
+def _multiples(method: str) -> dict[str, float]:
+    """Return a method and those that differ from it in eps alone -> how many times its eps they have."""
+    head = f"{method} x"
+    return {method: 1.0} | {n: float(n.removeprefix(head)) for n in SWEEP if n.startswith(head)}
+
+
+_SWEEP = _multiples(_OURS)
+_PUBLISHED_SWEEPS = {name: _multiples(name) for name in ("ps-published+ot", "vae+ot", "vae-published+ot")}
 
 
 @dataclass(frozen=True)
@@ -255,7 +259,7 @@ def _eps_text(found: Sequence[Summary]) -> str:
 def _others_text(found: Sequence[Summary]) -> str:
     """Say of the published spaces at which eps, chosen by the truth, their latent MSE is lowest."""
     lines = []
-    for name, own in _OTHERS.items():
+    for name, own in _PUBLISHED_SWEEPS.items():
         medians = _medians(found, own, "latent_mse")
         if name not in medians or len(medians) < 2:
             continue

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from unpaired.bench.methods import METHODS, SPACES, Budget, method_of, missing
+from unpaired.bench.methods import SPACES, Budget, method_of, missing
 from unpaired.bench.store import Store, failed
 from unpaired.data.types import Dataset, Modality, Truth
 from unpaired.embed.embedding import Embedding
@@ -135,11 +135,11 @@ def unavailable(methods: Sequence[str]) -> dict[str, str]:
 
 
 def notes_text(results: Iterable[Mapping[str, Any]]) -> str:
-    """List what the methods had to say of themselves, with the seeds: one that did not run as it should is another."""
+    """List what the spaces had to say of themselves, such as that a part of them was skipped, with the seeds."""
     said: dict[tuple[str, str, str], set[int]] = {}
     for r in results:
-        title = method_of(r["method"]).title.partition("+")[0] if r["method"] in METHODS else r["method"]
         for note in r.get("space", {}).get("notes", ()):
+            title = method_of(r["method"]).title.partition("+")[0]
             said.setdefault((r["case"], title, note), set()).add(r["seed"])
     return "".join(
         f"- {title}, {case}, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, sorted(seeds)))}: {note}.\n"

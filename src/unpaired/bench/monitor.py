@@ -13,7 +13,7 @@ from unpaired.bench.matching import in_latents, one_thread, work_off
 from unpaired.bench.methods import SPACES, Budget
 from unpaired.bench.options import Options, chosen
 from unpaired.bench.plots import Curve, monitor_panels, save_figure
-from unpaired.bench.real import Source, find_pairs, hashes
+from unpaired.bench.real import Source, find_pairs, hashes, left_out_text
 from unpaired.bench.store import Store, failed, safe_name
 from unpaired.bench.tables import Column, markdown, summaries, write_csv, write_markdown
 from unpaired.data.examples import digits
@@ -116,8 +116,10 @@ def run(options: Options) -> str:
         raise OptionError(msg)
     methods = chosen(options.methods, METHODS)
     sources: dict[str, Source | None] = {"digits": None, "simulated screen": None}
+    left_out: dict[str, str] = {}
     if options.data is not None:
-        sources = {s.name: s for s in find_pairs(options.data, options.pairs)[0]}
+        found, left_out = find_pairs(options.data, options.pairs)
+        sources = {s.name: s for s in found}
     preset = PRESETS[options.preset]
     of = hashes([s for s in sources.values() if s is not None])
     settings = {"bench": "monitor", "preset": options.preset, "device": options.device, "data": of, **asdict(preset)}
@@ -125,7 +127,7 @@ def run(options: Options) -> str:
     units = [_Unit(c, m, s) for c in sources for m in methods for s in range(options.seeds)]
     do = partial(_one, sources=sources, preset=options.preset, store=store, device=options.device)
     work_off(units, lambda u: store.has(u.case, u.method, u.seed), do, jobs=options.jobs)
-    return _write(store, preset)
+    return _write(store, preset, left_out)
 
 
 def _one(unit: _Unit, *, sources: Mapping[str, Source | None], preset: str, store: Store, device: str) -> None:
@@ -268,10 +270,10 @@ def _ranks(a: Array, b: Array) -> float | None:
 # ----------------------------------------------------------------------------------------------------------- tables
 
 
-def _write(store: Store, preset: Preset) -> str:
+def _write(store: Store, preset: Preset, left_out: Mapping[str, str]) -> str:
     results = list(store.results())
     found = summaries(results, COLUMNS)
-    text = markdown(found, COLUMNS, METHODS, {}) + "\n" + _words(preset)
+    text = "\n".join(p for p in (markdown(found, COLUMNS, METHODS, {}), _words(preset), left_out_text(left_out)) if p)
     write_csv(store.folder, found)
     write_markdown(store.folder, "Does the validation cross-entropy tell how good a matching is?", text)
     for case in dict.fromkeys(r["case"] for r in results):

@@ -18,7 +18,7 @@ from unpaired.bench.verdicts import verdict_text, verdicts
 from unpaired.errors import DataError, OptionError
 from unpaired.errors import Problem as Trouble
 
-__all__ = ["COLUMNS", "Preset", "Source", "find_pairs", "run"]
+__all__ = ["COLUMNS", "Preset", "Source", "find_pairs", "hashes", "left_out_text", "run"]
 
 _KINDS = (".h5ad", ".h5mu", ".npz", ".zarr")
 _MANY = 6  # pairs of modalities in one data set; of more, neighbours only
@@ -238,11 +238,15 @@ def _write(store: Store, preset: Preset, absent: Mapping[str, str], left_out: Ma
     titles = {name: m.title for name, m in METHODS.items()}
     parts = [_about(preset), markdown(found, COLUMNS, titles, absent), notes_text(results)]
     parts += [verdict_text(verdicts(found, _pairs(results)), found, titles)]
-    parts += [f"{name} is left out: {why}\n" for name, why in left_out.items()]
-    text = "\n".join(p for p in parts if p)
+    text = "\n".join(p for p in (*parts, left_out_text(left_out)) if p)
     write_csv(store.folder, found, absent)
     write_markdown(store.folder, "All methods on all paired data sets", text)
     return text
+
+
+def left_out_text(left_out: Mapping[str, str]) -> str:
+    """Say which data sets are left out, and why."""
+    return "".join(f"{name} is left out: {why}\n\n" for name, why in left_out.items())
 
 
 def _pairs(results: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:

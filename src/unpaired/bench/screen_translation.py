@@ -116,8 +116,8 @@ def _matching(task: Task, world: World, store: Store, device: str) -> Matching:
     problem = world.problem
     if task.method == PAIRS:
         return match_pairs(problem.data, problem.truth)
-    if (why := store.failure(task.case, task.method, task.seed)) is not None:
-        raise UnpairedError(why)
+    if (error := store.failure(task.case, task.method, task.seed)) is not None:
+        raise error
     method = METHODS[task.method]
     embedding: Embedding | None = None
     if method.space is not None:

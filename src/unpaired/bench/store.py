@@ -37,7 +37,14 @@ def failed(error: UnpairedError) -> dict[str, Any]:
 
     One that does not apply (the options or the data are not for it) is done with that. What broke down is tried again
     when the bench is started again: its package may be another one by then.
+
+    Raises
+    ------
+    OutputError
+        If that is what the error is: a full disk is no method's failure.
     """
+    if isinstance(error, OutputError):
+        raise error
     return {"failed": str(error), "again": not isinstance(error, (OptionError, DataError))}
 
 
@@ -95,11 +102,13 @@ class Store:
         value = {"case": case, "method": method, "seed": seed, **plain(result), **_where()}
         _write(self.path(case, method, seed), value)
 
-    def failure(self, case: str, method: str, seed: int) -> str | None:
-        """Return why a method failed, by its result; ``None`` where it did not, or has not been run."""
+    def failure(self, case: str, method: str, seed: int) -> UnpairedError | None:
+        """Return an error like that with which a method failed; ``None`` where it did not, or has not been run."""
         file = self.path(case, method, seed)
-        why = _read(file).get("failed") if file.exists() else None
-        return None if why is None else str(why)
+        found = _read(file) if file.exists() else {}
+        if "failed" not in found:
+            return None
+        return UnpairedError(found["failed"]) if found.get("again") else OptionError(found["failed"])
 
     def results(self) -> Iterator[dict[str, Any]]:
         """Iterate over all results, in an order that does not depend on when they were made."""
@@ -116,7 +125,7 @@ class Store:
             Makes it, and plain values to keep with it.
         """
         from safetensors import SafetensorError
-        from safetensors.numpy import load_file, save_file
+        from safetensors.numpy import load_file, save
 
         base = self.folder / "spaces" / safe_name(case) / f"{safe_name(name)}-seed-{seed}"
         told, arrays = base.with_name(f"{base.name}.json"), base.with_name(f"{base.name}.safetensors")
@@ -128,8 +137,9 @@ class Store:
         part = arrays.with_name(f"{arrays.name}.part")
         with _or_say(arrays):
             base.parent.mkdir(parents=True, exist_ok=True)
-            save_file(_flat(embedding), part)
-            with part.open("rb") as handle:
+            with part.open("wb") as handle:
+                handle.write(save(_flat(embedding)))
+                handle.flush()
                 os.fsync(handle.fileno())
             part.replace(arrays)
         p = embedding.made_by

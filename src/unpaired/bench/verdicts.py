@@ -11,7 +11,8 @@ from unpaired.bench.tables import Summary, grid
 
 __all__ = ["Verdict", "verdict_text", "verdicts"]
 
-_BEST, _TIE, _WORSE, _NONE = "best", "within noise of the best", "worse than the best", "without a result"
+_BEST, _TIE, _WORSE = "best", "within noise of the best", "worse than the best"
+_FEWER, _FAILED = "scored on fewer labels", "failed"
 _RANK_SD = 1 / np.sqrt(12)  # of a uniform rank between 0 and 1
 
 
@@ -24,26 +25,27 @@ class Verdict:
     case
         Name of the case.
     state
-        ``"best"``, ``"within noise of the best"``, ``"worse than the best"`` or ``"without a result"``.
+        ``"best"``, ``"within noise of the best"``, ``"worse than the best"``, ``"scored on fewer labels"`` (than a
+        rival), or ``"failed"`` (with one seed at least).
     best
-        The method with the lowest median.
+        The method with the lowest median among those scored on the most labels; empty where there is none.
     gap
-        By how much the method's median is above that.
+        By how much the method's median is above that; NaN where the two cannot be compared.
     noise
         The standard error of a FOSCTTM without any signal.
     chance
-        Whether no method is below 0.5, what the label alone gives, by more than the noise.
+        Whether no method at all is below 0.5, what the label alone gives, by more than the noise.
     methods
         Methods compared.
     """
 
     case: str
     state: str
-    best: str
-    gap: float
-    noise: float
-    chance: bool
-    methods: int
+    best: str = ""
+    gap: float = float("nan")
+    noise: float = float("nan")
+    chance: bool = False
+    methods: int = 0
 
 
 def verdicts(found: Sequence[Summary], pairs: Mapping[str, Sequence[int]], ours: str = "ps+ot") -> list[Verdict]:
@@ -51,8 +53,7 @@ def verdicts(found: Sequence[Summary], pairs: Mapping[str, Sequence[int]], ours:
 
     Within noise: the medians over seeds differ by less than the standard error of a mean, over labels alike, of means
     of so many uniform ranks: of the labels' ``0.29 / sqrt(pairs)``, the root of their sum of squares over the number of
-    labels. Methods that are scored on fewer labels are no rivals; where a rival is scored on more labels than ours,
-    ours has no result.
+    labels. Methods that are scored on fewer labels than others are no rivals.
 
     Parameters
     ----------
@@ -66,17 +67,25 @@ def verdicts(found: Sequence[Summary], pairs: Mapping[str, Sequence[int]], ours:
     labels = {(s.case, s.method): min(s.values, default=0.0) for s in found if s.metric == "labels"}
     out = []
     for case in dict.fromkeys(s.case for s in found):
-        values = {s.method: s.values for s in found if s.case == case and s.metric == "foscttm" and s.values}
-        most = max((labels.get((case, m), 0.0) for m in values), default=0.0)
-        medians = {m: float(np.median(v)) for m, v in values.items() if labels.get((case, m), 0.0) == most}
-        if not medians:
+        own = {s.method: s for s in found if s.case == case and s.metric == "foscttm"}
+        medians = {m: float(np.median(s.values)) for m, s in own.items() if s.values}
+        if ours not in own:
             continue
-        best = min(medians, key=lambda m: medians[m])
+        if not medians:
+            out.append(Verdict(case, _FAILED))
+            continue
+        most = max(labels.get((case, m), 0.0) for m in medians)
+        whole = {m: v for m, v in medians.items() if labels.get((case, m), 0.0) == most}
+        best = min(whole, key=lambda m: whole[m])
         counts = np.asarray(pairs[case], dtype=float)
         noise = float(_RANK_SD * np.sqrt((1 / counts).sum()) / len(counts))
-        gap = medians[ours] - medians[best] if ours in medians else float("nan")
-        state = _NONE if ours not in medians else _BEST if best == ours else _TIE if gap <= noise else _WORSE
-        out.append(Verdict(case, state, best, gap, noise, medians[best] > 0.5 - noise, len(medians)))
+        gap = whole.get(ours, float("nan")) - whole[best]
+        state = _BEST if best == ours else _TIE if gap <= noise else _WORSE
+        if own[ours].failed[0]:
+            state = _FAILED
+        elif ours not in whole:
+            state = _FEWER
+        out.append(Verdict(case, state, best, gap, noise, min(medians.values()) > 0.5 - noise, len(whole)))
     return out
 
 
@@ -92,15 +101,19 @@ def verdict_text(verdict: Sequence[Verdict], found: Sequence[Summary], titles: M
     titles
         Method -> its title.
     """
-    if all(v.state == _NONE for v in verdict):
+    if not verdict:
         return ""
+
+    def shown(value: float) -> str:
+        return "" if np.isnan(value) else f"{value:.3f}"
+
     rows = [
         [
             v.case,
             v.state + (" (nobody beats the label alone)" if v.chance else ""),
-            titles[v.best],
-            "" if v.state == _NONE else f"{v.gap:.3f}",
-            f"{v.noise:.3f}",
+            titles.get(v.best, ""),
+            shown(v.gap),
+            shown(v.noise),
             str(v.methods),
         ]
         for v in verdict
