@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unpaired.bench.matching import Problem, notes_text, run_units, unavailable, units_of
-from unpaired.bench.methods import METHODS, Budget
+from unpaired.bench.methods import GROMOV_CELLS, METHODS, Budget
 from unpaired.bench.options import Options, chosen
 from unpaired.bench.store import Store
 from unpaired.bench.tables import COVERAGE, Column, markdown, summaries, write_csv, write_markdown
@@ -271,7 +271,7 @@ def _about(preset: Preset) -> str:
         "learn for as long as they would for a user (below 10,000 cells a logistic regression, to its optimum). "
         f"Published networks and peers have {work}; the VAE is {b.vae_hidden} wide (published: 1,024), its learning "
         f"rate {b.vae_rate:g} (1e-4); Gromov-Wasserstein has {b.gromov_iterations} outer iterations at most, and one "
-        f"coupling of all labels at most {b.gromov_cells:,} cells on a side. The other spaces are matched as "
+        f"coupling of all labels at most {GROMOV_CELLS:,} cells on a side. The other spaces are matched as "
         "published: Euclidean distances, whatever their scale, and eps = 0.05 (OT), or one neighbour by cosine (SNN). "
         "FOSCTTM is of the barycentric projections, in the features that the recipes make (z-scores of tables), ties "
         "one half, mean of both directions, over labels alike.\n"

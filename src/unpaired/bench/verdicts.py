@@ -80,11 +80,14 @@ def verdicts(found: Sequence[Summary], pairs: Mapping[str, Sequence[int]], ours:
         counts = np.asarray(pairs[case], dtype=float)
         noise = float(_RANK_SD * np.sqrt((1 / counts).sum()) / len(counts))
         gap = whole.get(ours, float("nan")) - whole[best]
-        state = _BEST if best == ours else _TIE if gap <= noise else _WORSE
         if own[ours].failed[0]:
             state = _FAILED
         elif ours not in whole:
             state = _FEWER
+        elif best == ours:
+            state = _BEST
+        else:
+            state = _TIE if gap <= noise else _WORSE
         out.append(Verdict(case, state, best, gap, noise, min(medians.values()) > 0.5 - noise, len(whole)))
     return out
 
