@@ -13,8 +13,8 @@ from unpaired.match.gromov import match_gromov
 from unpaired.match.matching import Matching
 from unpaired.match.neighbours import match_snn
 from unpaired.match.null import match_random, match_uniform
-from unpaired.match.transport.epsilon import noise_eps
 from unpaired.match.transport.front import match_ot
+from unpaired.match.transport.posterior import EPS, weigh
 
 __all__ = ["GROMOV_CELLS", "METHODS", "SPACES", "SWEEP", "Budget", "Method", "Space", "method_of", "missing"]
 
@@ -214,7 +214,9 @@ METHODS: Mapping[str, Method] = {
 def _ot_times(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int, *, factor: float) -> Matching:
     """Match with so many times the regularisation (eps) that the noise of the embedding asks for."""
     assert embedding is not None
-    return match_ot(data, embedding, eps=factor * noise_eps(data, embedding, *data.direction()))
+    # The weights of the directions are those of the assumptions alone: this asks about eps, not about them.
+    weighted = weigh(data, embedding, *data.direction()).apply(embedding)
+    return match_ot(data, weighted, eps=factor * EPS)
 
 
 SWEEP: Mapping[str, Method] = {

@@ -49,6 +49,9 @@ class Embedding:
         Names of the ``d`` dimensions; for propensities the labels they stand for.
     made_by
         How it was made.
+    noise_covariance
+        Modality name -> ``(d, d)`` covariance between estimates of a cell's coordinates, mean over its cells; ``None``
+        where unknown.
     """
 
     arrays: Mapping[str, Array]
@@ -56,6 +59,7 @@ class Embedding:
     noise: Mapping[str, Array] | None
     dims: tuple[str, ...]
     made_by: Provenance
+    noise_covariance: Mapping[str, Array] | None = None
 
     def __getitem__(self, name: str) -> Array:
         return self.arrays[name]

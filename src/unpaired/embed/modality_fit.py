@@ -9,7 +9,7 @@ import numpy as np
 
 from unpaired.data.types import Array, Dataset, Modality
 from unpaired.embed.calibration import ClassifierQuality, fit_temperature, quality
-from unpaired.embed.classifiers import Linear, Network, choose_classifier, fit_logistic
+from unpaired.embed.classifiers import Blend, Linear, Network, choose_classifier, fit_logistic
 from unpaired.embed.embedding import Snapshot, Watch
 from unpaired.embed.folds import Split, make_splits
 from unpaired.embed.inputs import Inputs, label_codes, new_inputs, read_inputs
@@ -63,7 +63,7 @@ class ModalityFit:
     """
 
     kind: str
-    models: Linear | Network
+    models: Linear | Network | Blend
     modality: Modality
     center: Array
     scale: float
@@ -73,8 +73,10 @@ class ModalityFit:
     calibrated: bool
     quality: ClassifierQuality
 
-    def place(self, modality: Modality) -> tuple[Array, Array]:
-        """Return ``(n, T)`` coordinates of a modality's cells, and ``(n,)`` the variance of one model's answer.
+    def place(self, modality: Modality) -> tuple[Array, Array, Array]:
+        """Return ``(n, T)`` coordinates of a modality's cells, and the ``(n,)`` variance of one model's answer.
+
+        The third is the ``(T, T)`` covariance of one model's answers, mean over the cells that have a label.
 
         Cells learned from get the mean of their out-of-fold scores, one a repeat, and these scores' variance; others,
         and those that were in ``fit`` without a label, the mean of all models, and the variance between these: not that
@@ -87,13 +89,20 @@ class ModalityFit:
             If the cells have other features.
         """
         rows, seen = _recognised(self.modality, modality)
-        out, noise = self.space(self.logits[:, rows]).mean(axis=0), self.noise[rows]
-        if not seen.all():
-            new = modality.order[~seen[modality.order]]
-            logits = self.models.logits(new_inputs(self.modality, modality.X, new, self.center, self.scale))
-            scores = self.space(logits)
+        order = modality.order
+        old, new = order[seen[order]], order[~seen[order]]
+        scores = self.space(self.logits[:, rows[old]])
+        out, noise = np.empty((len(modality), scores.shape[2])), np.empty(len(modality))
+        out[old], noise[old] = scores.mean(axis=0), self.noise[rows[old]]
+        labelled = modality.labels >= 0
+        spread = _spread(scores[:, labelled[old]])
+        if len(new):
+            scores = self.space(
+                self.models.logits(new_inputs(self.modality, modality.X, new, self.center, self.scale))
+            )
             out[new], noise[new] = scores.mean(axis=0), _variance(scores)
-        return out, noise
+            spread = spread + _spread(scores[:, labelled[new]])
+        return out, noise, spread / max(1, labelled.sum())
 
     def space(self, logits: Array) -> Array:
         """Return the coordinates that belong to raw ``(..., T)`` logits."""
@@ -111,6 +120,14 @@ def _variance(scores: Array) -> Array:
     if len(scores) < 2:
         return np.full(scores.shape[1], np.nan)
     return np.asarray(scores.var(axis=0, ddof=1).mean(axis=1))
+
+
+def _spread(scores: Array) -> Array:
+    """``(T, T)`` covariance between ``(R, n, T)`` scores of the same cells, sum over cells; NaN for one score."""
+    if len(scores) < 2 and scores.shape[1]:
+        return np.full((scores.shape[2],) * 2, np.nan)
+    apart = scores - scores.mean(axis=0)
+    return np.asarray(sum(a.T @ a for a in apart) / max(1, len(scores) - 1))
 
 
 def _recognised(fitted: Modality, modality: Modality) -> tuple[Array, Array]:
@@ -135,15 +152,27 @@ class _Work:
     kind: str
     options: FitOptions
 
-    def finish(self, models: Linear | Network) -> ModalityFit:
+    def judged(self, logits: Array) -> tuple[Array, Array]:
+        """Return the logits that the classifier is judged by, of ``(R, n, T)``, and the codes of their cells."""
+        if self.options.folds > 1:
+            known = self.y >= 0
+            return logits.mean(axis=0)[known], self.y[known]
+        # With one fold there is no score out of fold but the first model's on the cells that chose its epoch.
+        judge = self.splits[0].judge
+        return logits[0][judge], self.y[judge]
+
+    def blend(self, linear: Linear, network: Network) -> Blend:
+        """Return the two classifiers together, each at its own temperature."""
+        first, second = (fit_temperature(*self.judged(m.held_out(self.inputs, self.splits))) for m in (linear, network))
+        return Blend(linear, network, (first, second))
+
+    def finish(self, models: Linear | Network | Blend) -> ModalityFit:
         """Score the cells out of fold, learn the temperature, and see how far the scores of a cell are apart."""
         many, calibrate = self.options.folds > 1, self.options.calibrate
         y, known = self.y, self.y >= 0
         logits = models.held_out(self.inputs, self.splits)
-        # With one fold there is no score out of fold but the first model's on the cells that chose its epoch.
-        judged = known if many else self.splits[0].judge
-        mean = logits.mean(axis=0)[judged] if many else logits[0][judged]
-        temperature = fit_temperature(mean, y[judged]) if calibrate else 1.0
+        mean, own = self.judged(logits)
+        temperature = fit_temperature(mean, own) if calibrate else 1.0
         counts = np.bincount(y[known], minlength=len(self.labels))
         log_prior = np.log(counts / counts.sum())
         space = partial(_placed, temperature=temperature, log_prior=log_prior) if calibrate else np.asarray
@@ -164,7 +193,7 @@ class _Work:
             noise=spread,
             log_prior=log_prior,
             calibrated=calibrate,
-            quality=quality(mean, y[judged], temperature=temperature, classes=self.labels),
+            quality=quality(mean, own, temperature=temperature, classes=self.labels),
         )
 
     def embed(self, models: Network, data: Dataset) -> dict[str, Array]:
@@ -228,12 +257,13 @@ def fit_modality(
         msg = f"folds=1 judges by a fifth of every label's cells, and {modality.name!r} has too few; use two folds."
         raise OptionError(msg)
     work = _Work(modality, inputs, center, scale, y, splits, labels, chosen, options)
-    if chosen == "logistic":
-        return work.finish(fit_logistic(inputs.dense(), y, splits, classes=len(labels), jobs=options.jobs))
-    return work.finish(_fit_network(work, watch))
+    if chosen not in ("logistic", "blend"):
+        return work.finish(_fit_network(work, chosen, watch))
+    linear = fit_logistic(inputs.dense(), y, splits, classes=len(labels), jobs=options.jobs)
+    return work.finish(linear if chosen == "logistic" else work.blend(linear, _fit_network(work, "mlp", watch)))
 
 
-def _fit_network(work: _Work, watch: Watch | None) -> Network:
+def _fit_network(work: _Work, kind: str, watch: Watch | None) -> Network:
     from unpaired.embed.fit_network import fit_network
     from unpaired.embed.training import resolve_device
 
@@ -242,7 +272,7 @@ def _fit_network(work: _Work, watch: Watch | None) -> Network:
         work.inputs,
         work.y,
         work.splits,
-        kind=work.kind,
+        kind=kind,
         classes=len(work.labels),
         epochs=options.epochs,
         device=resolve_device(options.device),

@@ -10,7 +10,7 @@ from unpaired.embed.embedding import Embedding
 from unpaired.errors import OptionError
 from unpaired.options import check_number
 
-__all__ = ["check_eps", "noise_eps", "resolve_eps"]
+__all__ = ["check_eps", "resolve_eps"]
 
 _TIMES_MEDIAN = "*median"
 _COSTS = 4e6  # that tell the median, all labels together
@@ -32,15 +32,15 @@ def check_eps(eps: float | str, cost: str) -> None:
 def resolve_eps(
     data: Dataset, embedding: Embedding, eps: float | str, cost: str, source: str, target: str
 ) -> tuple[float, str]:
-    """Return the number that ``eps`` means, and where it comes from: ``"given"``, ``"noise"`` or ``"median"``.
+    """Return the number that ``eps`` means, and where it comes from: ``"given"`` or ``"median"``.
+
+    What ``"auto"`` means is no number of this space: see :mod:`unpaired.match.transport.posterior`.
 
     Raises
     ------
     OptionError
         If it cannot be found.
     """
-    if eps == "auto":
-        return noise_eps(data, embedding, source, target), "noise"
     if not isinstance(eps, str):
         return float(eps), "given"
     median = _median_cost(data, embedding, cost, source, target)
@@ -77,27 +77,3 @@ def _median_cost(data: Dataset, embedding: Embedding, cost: str, source: str, ta
         if len(sides[0]) and len(sides[1]):
             parts.append(cdist(sides[0], sides[1], metric=cost).ravel())
     return float(np.median(np.concatenate(parts))) if parts else float("nan")
-
-
-def noise_eps(data: Dataset, embedding: Embedding, source: str, target: str) -> float:
-    """Return ``2 (s1 + s2)``, s the mean of the embedding's noise over the labelled cells of a modality.
-
-    Raises
-    ------
-    OptionError
-        If the embedding does not know its noise, or the noise is zero.
-    """
-    if embedding.noise is None:
-        msg = (
-            "eps='auto' needs the embedding's noise (two or more repeats of the cross-fitting); give a number instead."
-        )
-        raise OptionError(msg)
-    value = 0.0
-    for name in (source, target):
-        order = data[name].order
-        labelled = order[data[name].labels[order] >= 0]
-        value += 2 * float(np.mean(embedding.noise[name][labelled]))
-    if not np.isfinite(value) or value <= 0:
-        msg = f"eps='auto' found a noise of {value}; give a number instead."
-        raise OptionError(msg)
-    return value

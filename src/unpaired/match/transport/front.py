@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from unpaired.data.types import Array, Dataset
@@ -12,6 +12,7 @@ from unpaired.match.block import Status
 from unpaired.match.blocks import LabelProblem, Solver, match_labels
 from unpaired.match.matching import Matching
 from unpaired.match.transport.epsilon import check_eps, resolve_eps
+from unpaired.match.transport.posterior import EPS, weigh
 from unpaired.match.transport.problem import COSTS
 from unpaired.options import check_choice, check_integer, check_number, to_bytes
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["check_ot_options", "find_device", "match_ot"]
 
 _NONSENSE = 1e3  # error of marginals that sum to one, from which on there is no coupling to speak of
+_ROUGH = 1e-2  # marginal error of a coupling that only one average over all labels is taken of
+_NO_NOISE = "eps='auto' needs the embedding's noise (two or more repeats of the cross-fitting); give a number instead."
 _HOPELESS = "the costs are too large for eps = {eps:.3g}: over it they are no numbers any more; use a larger eps."
 
 
@@ -53,10 +56,11 @@ def match_ot(
     embedding
         The shared space.
     eps
-        Weight of the entropy, in units of the cost. ``"auto"`` takes it from the embedding's own noise:
-        ``2 (s1 + s2)`` with s the mean variance of a coordinate between repeats in each modality. If two coordinates
-        of the same cell differ by Gaussian errors of these variances, ``exp(-cost / eps)`` is their likelihood.
-        ``"0.05*median"`` is so many times the median cost between cells of one label.
+        Weight of the entropy, in units of the cost. ``"auto"`` takes cost, weights of directions and eps together from
+        the embedding's own noise: the space is stretched along each direction by how far the two modalities can agree
+        there, until ``exp(-cost / 2)`` is the posterior of the partner (:mod:`unpaired.match.transport.posterior` has
+        the derivation, and what it used is in ``made_by.options``). ``"0.05*median"`` is so many times the median cost
+        between cells of one label.
     cost
         Squared Euclidean distance in the space, or the plain one (published, with ``eps=0.05``).
     source, target
@@ -108,9 +112,10 @@ def match_ot(
     )
     check_integer("jobs", jobs, low=1)
     names = data.direction(source, target)
-    value, origin = resolve_eps(data, embedding, eps, cost, *names)
+    if eps == "auto" and embedding.noise is None and embedding.noise_covariance is None:
+        raise OptionError(_NO_NOISE)
     solver: dict[str, Any] = {
-        "eps": value,
+        "eps": EPS,
         "cost": cost,
         "unbalanced": unbalanced,
         "max_iter": max_iter,
@@ -120,21 +125,34 @@ def match_ot(
         "memory": None if memory is None else to_bytes("memory", memory),
         "device": find_device(device),
     }
-    used = solver | {
-        "eps_from": origin,
-        "weights": "uniform" if source_weights is None and target_weights is None else "given",
-    }
+    told: dict[str, Any] = {"weights": "uniform" if source_weights is None and target_weights is None else "given"}
+    if eps == "auto":
+        weighting = weigh(data, embedding, *names, couple=_roughly(solver, names, jobs))
+        embedding, told = weighting.apply(embedding), told | {"eps_from": "noise", "weighting": weighting.told()}
+    else:
+        solver["eps"], told["eps_from"] = resolve_eps(data, embedding, eps, cost, *names)
     return match_labels(
         data,
         embedding,
         _solver({**solver, "jobs": jobs}),
-        Provenance("match_ot", used),
+        Provenance("match_ot", solver | told),
         source=names[0],
         target=names[1],
         source_weights=source_weights,
         target_weights=target_weights,
         progress=progress,
     )
+
+
+def _roughly(solver: dict[str, Any], names: tuple[str, str], jobs: int) -> Callable[[Dataset, Embedding], Matching]:
+    """Return what makes the coupling that only one average is taken over."""
+    options = {**solver, "tol": max(solver["tol"], _ROUGH), "unbalanced": None, "jobs": jobs}
+
+    def couple(data: Dataset, space: Embedding) -> Matching:
+        made_by = Provenance("match_ot", options)
+        return match_labels(data, space, _solver(options), made_by, source=names[0], target=names[1])
+
+    return couple
 
 
 def _solver(options: dict[str, Any]) -> Solver:
