@@ -1,9 +1,11 @@
 """What a bench has done is kept whole, and gone on with only where the settings are the same."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from unpaired.bench.store import Store, failed, safe_name
 from unpaired.embed.embedding import Embedding, Provenance
@@ -16,9 +18,11 @@ def embedding(*, noise=True):
     rng = np.random.default_rng(0)
     arrays = {"rna": rng.normal(size=(5, 2)), "adt": rng.normal(size=(4, 2))}
     made_by = Provenance("Test", {"seed": 3, "of": {"rna": "x"}}, ("a note",))
-    return Embedding(
-        arrays, "logit", {n: rng.random(len(a)) for n, a in arrays.items()} if noise else None, ("p", "q"), made_by
-    )
+    spread = {n: rng.random(len(a)) for n, a in arrays.items()}
+    covariance = {n: rng.normal(size=(2, 2)) for n in arrays}
+    if not noise:
+        return Embedding(arrays, "logit", None, ("p", "q"), made_by)
+    return Embedding(arrays, "logit", spread, ("p", "q"), made_by, covariance)
 
 
 def test_results_come_back_with_the_versions_that_made_them(tmp_path):
@@ -119,9 +123,20 @@ def test_an_embedding_is_made_once(tmp_path, noise):
     assert (again.space, again.dims, again.made_by) == (first.space, first.dims, first.made_by)
     for n in first.arrays:
         assert np.array_equal(first[n], again[n])
-        assert (again.noise is None) == (not noise)
+        assert (again.noise is None) == (again.noise_covariance is None) == (not noise)
         if noise:
             assert np.array_equal(first.noise[n], again.noise[n])
+            assert np.array_equal(first.noise_covariance[n], again.noise_covariance[n])
+
+
+def test_an_embedding_kept_before_its_noise_had_directions_can_be_loaded(tmp_path):
+    first = replace(embedding(), noise_covariance=None)
+    Store(tmp_path, SETTINGS).space("c", "ps", 0, lambda: (first, {}))
+    (file,) = (tmp_path / "spaces").rglob("*.safetensors")
+    assert sorted(load_file(file)) == ["arrays/adt", "arrays/rna", "noise/adt", "noise/rna"]
+    again, _ = Store(tmp_path, SETTINGS).space("c", "ps", 0, lambda: pytest.fail("made again"))
+    assert again.noise_covariance is None
+    assert np.array_equal(first.noise["rna"], again.noise["rna"])
 
 
 def test_an_embedding_whose_writing_was_cut_short_is_made_again(tmp_path):

@@ -12,13 +12,14 @@ import pytest
 
 import unpaired as up
 from unpaired.embed.embedding import Provenance
-from unpaired.errors import DataError, OptionError, OutputError
+from unpaired.errors import DataError, OutputError
 from unpaired.files import sha256, write_json, write_text
 from unpaired.match.transport.solution import Plan
 from unpaired.run.folder import check_target, new_folder
 from unpaired.run.read import read_record, read_truth
 from unpaired.run.write import as_written
 
+TURNS = {n: np.random.default_rng(i).normal(size=(10, 3)) for i, n in enumerate(("left", "right"))}
 OLD = '{"format": "unpaired-run", "outputs": {}}'
 
 
@@ -50,6 +51,7 @@ def test_a_run_reads_back_as_it_was_written(job, run):
         assert np.array_equal(back.data[name].features, data[name].features)
         assert np.array_equal(back.embedding[name], space[name])
         assert np.allclose(back.embedding.noise[name], space.noise[name])
+        assert np.array_equal(back.embedding.noise_covariance[name], space.noise_covariance[name])
         assert back.data[name].recipe.name == "scale"
     assert np.array_equal(back.truth.partners("left", "right"), truth.partners("left", "right"))
     assert np.array_equal(back.truth.latents["left"], truth.latents["left"])
@@ -57,6 +59,14 @@ def test_a_run_reads_back_as_it_was_written(job, run):
     assert difference.max() < 1e-6
     assert [b.status.state for b in back.matching.blocks] == [b.status.state for b in matching.blocks]
     assert back.matching.made_by.options["eps"] == pytest.approx(matching.made_by.options["eps"])
+
+
+def test_how_the_directions_were_weighted_is_in_the_record(job, run):
+    matching = job[-1]
+    told = matching.made_by.options["weighting"]
+    assert up.read_run(run).matching.made_by.options["weighting"] == told
+    assert json.loads((run / "run.json").read_text())["matching"]["options"]["weighting"] == told
+    assert told["directions"] == len(told["correlations"]) > 1
 
 
 def test_a_run_scores_the_same_when_read_back(run):
@@ -123,20 +133,21 @@ def test_images_keep_their_shape(tmp_path):
     assert back.data["image"].X.shape == (12, 2, 4, 5)
     assert np.array_equal(back.data["image"].features, data["image"].features)
     assert back.embedding.noise is None
+    assert back.embedding.noise_covariance is None
     assert back.truth is None
 
 
 # ------------------------------------------------------------------ labels kept as potentials
 
 
-def with_plans(matching, space, labels):
-    """The matching with potentials, drawn at random, for the couplings of some labels."""
+def with_plans(matching, space, labels, turns=TURNS):
+    """The matching with potentials, drawn at random, for the couplings of some labels; in three directions."""
     rng, blocks = np.random.default_rng(0), []
     for block in matching.blocks:
         if block.label in labels:
             f, g = rng.normal(size=len(block.rows)), rng.normal(size=len(block.cols))
             f[0] = -np.inf  # a cell without mass
-            x, y = (space[n][at] for n, at in (("left", block.rows), ("right", block.cols)))
+            x, y = (space[n][at] if turns is None else space[n][at] @ turns[n] for n, at in (("left", block.rows), ("right", block.cols)))
             block = replace(block, weights=Plan(x, y, f, g, 7.3, "sqeuclidean"))  # noqa: PLW2901
         blocks.append(block)
     return replace(matching, blocks=tuple(blocks))
@@ -180,6 +191,9 @@ def test_a_label_kept_as_potentials_is_not_expanded_when_written(job, plans, tmp
     for block in kept:
         assert joint[block.rows].nnz == 0
         assert np.array_equal(m["left"].obs["unpaired_potential"].to_numpy()[block.rows], block.weights.f)
+        assert np.array_equal(m["right"].obsm["unpaired_plan"][block.cols], block.weights.y)
+    others = [b.rows for b in plans.blocks if not isinstance(b.weights, Plan)]
+    assert np.isnan(m["left"].obsm["unpaired_plan"][np.concatenate([*others, []]).astype(int)]).all()
     share = sum(len(b.rows) for b in kept) / plans.coverage.source
     assert joint.sum() == pytest.approx(1 - share, abs=1e-4)
 
@@ -188,7 +202,7 @@ def test_the_record_says_which_labels_are_kept_as_potentials(job, plans, tmp_pat
     data, _, _, space, _ = job
     run = up.write_run(tmp_path / "run", data, space, plans)
     record = json.loads((run / "run.json").read_text())
-    assert record["format_version"] == 3
+    assert record["format_version"] == 4
     for entry, block in zip(record["matching"]["blocks"], plans.blocks, strict=True):
         is_plan = isinstance(block.weights, Plan)
         assert entry["potentials"] == ({"eps": 7.3, "cost": "sqeuclidean"} if is_plan else None)
@@ -200,14 +214,34 @@ def test_a_run_without_potentials_has_none_in_its_files(run):
     with mudata.set_options(pull_on_update=False):
         m = mudata.read_h5mu(run / "aligned.h5mu")
     assert "unpaired_potential" not in m["left"].obs
+    assert "unpaired_plan" not in m["left"].obsm
 
 
-def test_potentials_of_another_space_are_refused_and_nothing_is_left(job, plans, tmp_path):
+def test_a_coupling_without_room_is_matched_in_weighted_directions_and_reads_back(job, tmp_path):
     data, _, _, space, _ = job
-    other = replace(space, arrays={n: a + 1.0 for n, a in space.arrays.items()})
-    with pytest.raises(OptionError, match="was matched in another space"):
-        up.write_run(tmp_path / "run", data, other, plans)
-    assert list(tmp_path.iterdir()) == []
+    matching = up.match_ot(data, space, tol=1e-3, keep=1.0, memory=1)
+    back = up.read_run(up.write_run(tmp_path / "run", data, space, matching)).matching
+    for one, two in zip(matching.blocks, back.blocks, strict=True):
+        assert one.weights.x.shape[1] == matching.made_by.options["weighting"]["directions"]
+        assert np.array_equal(one.dense(), two.dense())
+
+
+def test_potentials_of_the_third_format_are_those_of_the_embedding(job, tmp_path):
+    data, _, _, space, matching = job
+    plans = with_plans(matching, space, ("2", "5"), turns=None)
+    run = up.write_run(tmp_path / "run", data, space, plans)
+    with mudata.set_options(pull_on_update=False):
+        m = mudata.read_h5mu(run / "aligned.h5mu")
+        for name in data:
+            del m[name].obsm["unpaired_plan"]
+        m.write_h5mu(run / "aligned.h5mu")
+    record = json.loads((run / "run.json").read_text())
+    record["outputs"]["aligned.h5mu"] = sha256(run / "aligned.h5mu")
+    write_json(run / "run.json", record | {"format_version": 3})
+    for one, two in zip(plans.blocks, up.read_run(run).matching.blocks, strict=True):
+        assert type(one.weights) is type(two.weights)
+        if isinstance(one.weights, Plan):
+            assert np.array_equal(one.dense(), two.dense())
 
 
 def test_a_run_of_the_first_format_can_be_read(run):

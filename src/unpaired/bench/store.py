@@ -21,6 +21,7 @@ from unpaired.run.record import plain, versions
 __all__ = ["Store", "failed", "safe_name"]
 
 _FORMAT = "unpaired bench"
+_COVARIANCE = "noise_covariance"
 
 
 def safe_name(text: str) -> str:
@@ -179,17 +180,18 @@ def _or_say(file: Path) -> Iterator[None]:
 
 
 def _flat(embedding: Embedding) -> dict[str, Any]:
-    parts = {"arrays": embedding.arrays, "noise": embedding.noise or {}}
+    parts = {"arrays": embedding.arrays, "noise": embedding.noise or {}, _COVARIANCE: embedding.noise_covariance or {}}
     return {f"{part}/{n}": a.copy() for part, of in parts.items() for n, a in of.items()}
 
 
 def _rebuilt(info: Mapping[str, Any], flat: Mapping[str, Any]) -> Embedding:
-    parts: dict[str, dict[str, Any]] = {"arrays": {}, "noise": {}}
+    parts: dict[str, dict[str, Any]] = {"arrays": {}, "noise": {}, _COVARIANCE: {}}
     for key, value in flat.items():
         part, _, name = key.partition("/")
         parts[part][name] = value
     made_by = Provenance(info["made_by"]["method"], info["made_by"]["options"], tuple(info["made_by"]["notes"]))
-    return Embedding(parts["arrays"], info["space"], parts["noise"] or None, tuple(info["dims"]), made_by)
+    noise, covariance = parts["noise"] or None, parts[_COVARIANCE] or None
+    return Embedding(parts["arrays"], info["space"], noise, tuple(info["dims"]), made_by, covariance)
 
 
 def _where() -> dict[str, Any]:

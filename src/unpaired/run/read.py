@@ -112,6 +112,7 @@ def read_run(path: str | Path) -> Run:
         noise=_noise(mdata, names),
         dims=tuple(info["dims"]),
         made_by=_provenance(info),
+        noise_covariance=_noise_covariance(mdata, names),
     )
     scores_file = path / "scores.json"
     return Run(
@@ -119,7 +120,7 @@ def read_run(path: str | Path) -> Run:
         record=record,
         data=data,
         embedding=embedding,
-        matching=_matching(record, data, embedding, mdata),
+        matching=_matching(record, data, mdata),
         truth=_truth(path, data, ""),
         scores=json.loads(scores_file.read_text(encoding="utf-8")) if scores_file.exists() else None,
         held_out=_held_out(path, record, data),
@@ -253,13 +254,21 @@ def _noise(mdata: MuData, names: list[str]) -> dict[str, Array] | None:
     return {n: np.asarray(mdata[n].obs["unpaired_noise"]) for n in names}
 
 
-def _matching(record: Mapping[str, Any], data: Dataset, embedding: Embedding, mdata: MuData) -> Matching:
+def _noise_covariance(mdata: MuData, names: list[str]) -> dict[str, Array] | None:
+    if any("noise_covariance" not in mdata[n].uns["unpaired"] for n in names):
+        return None
+    return {n: np.asarray(mdata[n].uns["unpaired"]["noise_covariance"]) for n in names}
+
+
+def _matching(record: Mapping[str, Any], data: Dataset, mdata: MuData) -> Matching:
     info = record["matching"]
     names = (info["source"], info["target"])
     start = dict(zip(data, np.cumsum([0, *(len(data[n]) for n in data)]).tolist(), strict=False))
     own, other = (slice(start[n], start[n] + len(data[n])) for n in names)
     joint = mdata.obsp["unpaired_coupling"].tocsr()[own][:, other]
     potentials = [np.asarray(mdata[n].obs.get("unpaired_potential", ()), dtype=np.float64) for n in names]
+    # Up to the third version all labels were matched in the embedding itself.
+    place = "unpaired_plan" if record["format_version"] > 3 else "X_unpaired"
     cells = [cells_by_label(data[n], len(data.classes)) for n in names]
     code = {name: i for i, name in enumerate(data.classes)}
     blocks = []
@@ -270,7 +279,7 @@ def _matching(record: Mapping[str, Any], data: Dataset, embedding: Embedding, md
         status["marginal_error"] = float("nan") if error is None else error
         weights: Any = None
         if kept := entry.get("potentials"):
-            x, y = (embedding[n][at] for n, at in zip(names, (rows, cols), strict=True))
+            x, y = (np.asarray(mdata[n].obsm[place][at]) for n, at in zip(names, (rows, cols), strict=True))
             weights = Plan(x, y, potentials[0][rows], potentials[1][cols], kept["eps"], kept["cost"])
         elif entry["partners"] is not None:
             weights = joint[rows][:, cols]

@@ -26,7 +26,7 @@ from unpaired.run.folder import FORMAT
 
 __all__ = ["FORMAT_VERSION", "make_record", "plain", "versions"]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _LIBRARIES = ("numpy", "scipy", "pandas", "anndata", "mudata", "scikit-learn", "numba", "torch", "lightning")
 
 

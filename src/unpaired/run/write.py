@@ -14,7 +14,6 @@ from unpaired.data.split import HeldOut
 from unpaired.data.types import Array, Dataset, Modality, Truth
 from unpaired.embed.embedding import Embedding
 from unpaired.embed.propensity import Propensity
-from unpaired.errors import OptionError
 from unpaired.evaluate.scores import Scores
 from unpaired.files import sha256, write_json
 from unpaired.match.matching import Matching
@@ -82,8 +81,6 @@ def write_run(
     ------
     OutputError
         If the folder cannot be made there.
-    OptionError
-        If a label is kept as potentials in another space than ``embedding``.
     """
     out = Path(out)
     with new_folder(out, force=force) as work:
@@ -168,9 +165,9 @@ def _arrays(modality: Modality) -> Mapping[str, Array]:
 def _write_h5mu(path: Path, data: Dataset, embedding: Embedding, matching: Matching) -> None:
     import mudata
 
-    potentials = _potentials(embedding, matching)
+    plans = _plans(matching)
     with mudata.set_options(pull_on_update=False):
-        mdata = mudata.MuData({n: _anndata(data, n, embedding, potentials.get(n)) for n in data})
+        mdata = mudata.MuData({n: _anndata(data, n, embedding, plans.get(n)) for n in data})
         mdata.obs["label"] = np.concatenate([_label_names(data, m) for m in data.modalities.values()])
         mdata.obs["modality"] = np.concatenate([np.repeat(n, len(m)) for n, m in data.modalities.items()])
         mdata.obsm["X_unpaired"] = np.concatenate([embedding[n] for n in data])
@@ -196,7 +193,7 @@ def _write_held_out(path: Path, held_out: HeldOut) -> None:
         mudata.MuData(cells).write_h5mu(path, compression="gzip")
 
 
-def _anndata(data: Dataset, name: str, embedding: Embedding, potential: Array | None) -> AnnData:
+def _anndata(data: Dataset, name: str, embedding: Embedding, plan: tuple[Array, Array] | None) -> AnnData:
     adata = _readings(data, name)
     adata.obsm["X_features"] = data[name].flat_features
     adata.obsm["X_unpaired"] = embedding[name]
@@ -204,8 +201,10 @@ def _anndata(data: Dataset, name: str, embedding: Embedding, potential: Array | 
         adata.obsm["unpaired_propensity"] = _softmax(embedding[name])
     if embedding.noise is not None:
         adata.obs["unpaired_noise"] = embedding.noise[name]
-    if potential is not None:
-        adata.obs["unpaired_potential"] = potential
+    if embedding.noise_covariance is not None:
+        adata.uns["unpaired"]["noise_covariance"] = np.asarray(embedding.noise_covariance[name])
+    if plan is not None:
+        adata.obsm["unpaired_plan"], adata.obs["unpaired_potential"] = plan
     return adata
 
 
@@ -245,20 +244,22 @@ def _label_names(data: Dataset, modality: Modality) -> Array:
     return np.array([*data.classes, ""], dtype=object)[modality.labels]
 
 
-def _potentials(embedding: Embedding, matching: Matching) -> dict[str, Array]:
-    """Return the potential of every cell of the labels that are kept so, NaN for others; empty without such labels."""
-    sides = (matching.source, matching.target)
-    out = {name: np.full(n, np.nan) for name, n in zip(sides, matching.shape, strict=True)}
+def _plans(matching: Matching) -> dict[str, tuple[Array, Array]]:
+    """Return what makes the labels kept as potentials: by modality the coordinates of all cells, and their potentials.
+
+    NaN for cells of other labels; empty without such labels. The coordinates are those that were matched, which need
+    not be the embedding's: its directions may have been weighted.
+    """
     found = [(b, b.weights) for b in matching.blocks if isinstance(b.weights, Plan)]
+    out: dict[str, tuple[Array, Array]] = {}
+    if found:
+        width = found[0][1].x.shape[1]
+        for name, n in zip((matching.source, matching.target), matching.shape, strict=True):
+            out[name] = np.full((n, width), np.nan), np.full(n, np.nan)
     for block, plan in found:
-        for name, cells, own, value in zip(
-            sides, (block.rows, block.cols), (plan.x, plan.y), (plan.f, plan.g), strict=True
-        ):
-            if not np.array_equal(own, embedding[name][cells]):
-                msg = f"label {block.label!r} was matched in another space; give the embedding that it was matched in."
-                raise OptionError(msg)
-            out[name][cells] = value
-    return out if found else {}
+        for name, cells, own, value in zip(out, (block.rows, block.cols), (plan.x, plan.y), (plan.f, plan.g), strict=True):
+            out[name][0][cells], out[name][1][cells] = own, value
+    return out
 
 
 def _whole_coupling(data: Dataset, matching: Matching) -> sp.csr_matrix:
