@@ -147,7 +147,8 @@ def with_plans(matching, space, labels, turns=TURNS):
         if block.label in labels:
             f, g = rng.normal(size=len(block.rows)), rng.normal(size=len(block.cols))
             f[0] = -np.inf  # a cell without mass
-            x, y = (space[n][at] if turns is None else space[n][at] @ turns[n] for n, at in (("left", block.rows), ("right", block.cols)))
+            sides = (("left", block.rows), ("right", block.cols))
+            x, y = (space[n][at] if turns is None else space[n][at] @ turns[n] for n, at in sides)
             block = replace(block, weights=Plan(x, y, f, g, 7.3, "sqeuclidean"))  # noqa: PLW2901
         blocks.append(block)
     return replace(matching, blocks=tuple(blocks))

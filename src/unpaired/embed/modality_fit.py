@@ -97,9 +97,7 @@ class ModalityFit:
         labelled = modality.labels >= 0
         spread = _spread(scores[:, labelled[old]])
         if len(new):
-            scores = self.space(
-                self.models.logits(new_inputs(self.modality, modality.X, new, self.center, self.scale))
-            )
+            scores = self.space(self.models.logits(new_inputs(self.modality, modality.X, new, self.center, self.scale)))
             out[new], noise[new] = scores.mean(axis=0), _variance(scores)
             spread = spread + _spread(scores[:, labelled[new]])
         return out, noise, spread / max(1, labelled.sum())

@@ -34,8 +34,8 @@ class Propensity:
     ----------
     classifier
         ``"auto"``, one of ``"blend"`` (logistic regression and perceptron, averaged), ``"logistic"``, ``"mlp"``,
-        ``"conv"``, ``"published"``, or modality name -> one of these. ``"auto"``: images ``"conv"``; tables ``"blend"``,
-        of 10,000 labelled cells or more ``"mlp"``.
+        ``"conv"``, ``"published"``, or modality name -> one of these. ``"auto"`` takes ``"conv"`` for images and
+        ``"blend"`` for tables, of 10,000 labelled cells or more ``"mlp"``.
     folds, repeats
         Cross-fitting. ``folds=1`` is the published scheme: one split, every cell scored by the same model, whether
         it was trained on or not.
@@ -228,7 +228,8 @@ class Propensity:
         for name, kind in kinds.items():
             images = data[name].X.ndim == 4
             if (kind == "conv" and not images) or (kind in ("mlp", "blend") and images):
-                msg = f"classifier {kind!r} does not fit modality {name!r}: conv is for images, mlp and blend for tables."
+                msg = f"classifier {kind!r} does not fit modality {name!r}: "
+                msg += "conv is for images, mlp and blend are for tables."
                 raise OptionError(msg)
         return kinds
 

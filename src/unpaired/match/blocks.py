@@ -77,7 +77,7 @@ def match_labels(
     weights = [_check_weights(data, n, w) for n, w in zip(names, (source_weights, target_weights), strict=True)]
     sides = [data[n] for n in names]
     if embedding is not None:
-        _check_embedding(sides, embedding)
+        check_embedding(sides, embedding)
     blocks: list[Block | None] = []
     waiting: list[tuple[int, str, Array, Array]] = []
     cells = (cells_by_label(m, len(data.classes)) for m in sides)
@@ -195,7 +195,8 @@ def _timed(solve: Callable[..., tuple[Any, Status]], problem: LabelProblem, seed
     return weights, replace(status, seconds=time.perf_counter() - start)
 
 
-def _check_embedding(sides: list[Modality], embedding: Embedding) -> None:
+def check_embedding(sides: Sequence[Modality], embedding: Embedding) -> None:
+    """Raise :class:`OptionError` unless the space has finite coordinates of all cells."""
     for modality in sides:
         n = len(embedding[modality.name])
         if n != len(modality):

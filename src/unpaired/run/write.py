@@ -257,8 +257,9 @@ def _plans(matching: Matching) -> dict[str, tuple[Array, Array]]:
         for name, n in zip((matching.source, matching.target), matching.shape, strict=True):
             out[name] = np.full((n, width), np.nan), np.full(n, np.nan)
     for block, plan in found:
-        for name, cells, own, value in zip(out, (block.rows, block.cols), (plan.x, plan.y), (plan.f, plan.g), strict=True):
-            out[name][0][cells], out[name][1][cells] = own, value
+        sides = ((block.rows, plan.x, plan.f), (block.cols, plan.y, plan.g))
+        for (coordinates, potential), (cells, own, value) in zip(out.values(), sides, strict=True):
+            coordinates[cells], potential[cells] = own, value
     return out
 
 

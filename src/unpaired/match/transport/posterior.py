@@ -31,7 +31,8 @@ import numpy as np
 
 from unpaired.data.types import Array, Dataset
 from unpaired.embed.embedding import Embedding, Provenance
-from unpaired.match.blocks import cells_by_label
+from unpaired.errors import OptionError
+from unpaired.match.blocks import cells_by_label, check_embedding
 from unpaired.match.matching import Matching
 
 __all__ = ["EPS", "Weighting", "weigh"]
@@ -52,9 +53,10 @@ class Weighting:
     Attributes
     ----------
     maps
-        Modality name -> ``(d, k)``.
+        Modality name -> ``(d, k)``; where nothing is shared, to one coordinate that is zero for all cells.
     correlations
-        ``(k,)`` canonical correlations between the two scores of one cell, within labels, largest first.
+        ``(k,)`` canonical correlations between the two scores of one cell, within labels, largest first; none where
+        nothing is shared.
     assumed
         ``(k,)`` the largest correlations by the assumptions alone, before any coupling was looked at.
     noise
@@ -69,12 +71,12 @@ class Weighting:
     @property
     def information(self) -> float:
         """What the two scores of a cell say of each other, in nats: by e to this, candidates are narrowed at most."""
-        return float(-0.5 * np.log1p(-(self.correlations**2)).sum())
+        return 0.5 * abs(float(np.log1p(-(self.correlations**2)).sum()))
 
     def apply(self, embedding: Embedding) -> Embedding:
         """Return the two modalities' coordinates in the weighted space."""
         arrays = {n: embedding[n] @ m for n, m in self.maps.items()}
-        dims = tuple(f"direction {i + 1}" for i in range(len(self.correlations)))
+        dims = tuple(f"direction {i + 1}" for i in range(max(1, len(self.correlations))))
         return Embedding(arrays, "latent", None, dims, Provenance("weigh", self.told()))
 
     def told(self) -> dict[str, Any]:
@@ -119,11 +121,17 @@ def weigh(
     couple
         Makes the first coupling, of at most 300 cells a side of every label, in a weighted space at ``eps = 2``.
         ``None``: the assumptions alone decide.
+
+    Raises
+    ------
+    OptionError
+        If coordinates or noise are not finite.
     """
+    check_embedding([data[source], data[target]], embedding)
     sides = _sides(data, embedding, source, target)
     basis = _basis(sides)
     if basis.shape[1] == 0:
-        return _nothing(sides)
+        return _nothing(sides, dict.fromkeys((source, target), float("nan")))
     a, b = (_Shape(basis.T @ s.total @ basis, basis.T @ s.noise @ basis) for s in sides)
     assumed = _geometric_mean(a.truth, b.truth)
     first = _weighting(sides, basis, (a, b), assumed, None)
@@ -150,10 +158,15 @@ def _side(name: str, cells: Sequence[Array], embedding: Embedding) -> _Side:
 
 def _noise(embedding: Embedding, name: str, rows: Array, d: int) -> Array:
     if embedding.noise_covariance is not None:
-        return np.asarray(embedding.noise_covariance[name])
-    if embedding.noise is not None and len(rows):
-        return float(np.mean(embedding.noise[name][rows])) * np.eye(d)
-    return np.zeros((d, d))
+        noise = np.asarray(embedding.noise_covariance[name])
+    elif embedding.noise is not None and len(rows):
+        noise = float(np.mean(embedding.noise[name][rows])) * np.eye(d)
+    else:
+        noise = np.zeros((d, d))
+    if not np.isfinite(noise).all():
+        msg = f"the noise of {name!r} in the embedding is not finite; give a number instead of eps='auto'."
+        raise OptionError(msg)
+    return noise
 
 
 def _basis(sides: tuple[_Side, _Side]) -> Array:
@@ -191,7 +204,7 @@ def _power(covariance: Array, exponent: float) -> Array:
 
 
 def _geometric_mean(a: Array, b: Array) -> Array:
-    """``(a b)^(1/2)``: the covariance between two Gaussians that optimal transport couples."""
+    """Return ``(a b)^(1/2)``, the covariance between two Gaussians that optimal transport couples."""
     root, inverse = _power(a, 0.5), _power(a, -0.5)
     return np.asarray(root @ _power(root @ b @ root, 0.5) @ inverse)
 
@@ -203,11 +216,13 @@ def _weighting(
     whiten = [_power(s.total, -0.5) for s in shapes]
     u, r, vt = np.linalg.svd(whiten[0] @ between @ whiten[1])
     keep = r > _FAINT
+    noise = {s.name: _share(shape) for s, shape in zip(sides, shapes, strict=True)}
+    if not keep.any():
+        return _nothing(sides, noise)
     r = np.minimum(r[keep], _SURE)
     root = np.sqrt(r / (1 - r**2))
     turns = (u[:, keep], vt.T[:, keep])
     maps = {s.name: basis @ w @ t * root for s, w, t in zip(sides, whiten, turns, strict=True)}
-    noise = {s.name: _share(shape) for s, shape in zip(sides, shapes, strict=True)}
     return Weighting(maps, r, r if assumed is None else assumed[: len(r)], noise)
 
 
@@ -216,10 +231,9 @@ def _share(shape: _Shape) -> float:
     return float(np.trace(shape.noise)) / total if total > 0 else float("nan")
 
 
-def _nothing(sides: tuple[_Side, _Side]) -> Weighting:
+def _nothing(sides: tuple[_Side, _Side], noise: Mapping[str, float]) -> Weighting:
     """Return the map to one coordinate that is zero for all: every partner is as likely."""
-    maps = {s.name: np.zeros((s.x.shape[1], 1)) for s in sides}
-    return Weighting(maps, np.zeros(1), np.zeros(1), {s.name: float("nan") for s in sides})
+    return Weighting({s.name: np.zeros((s.x.shape[1], 1)) for s in sides}, np.empty(0), np.empty(0), noise)
 
 
 def _seen(
