@@ -1,0 +1,3 @@
+"""Tables of the trust bench."""
+def write(store, left_out):
+    return "ok"
