@@ -19,7 +19,7 @@ MATCHERS = {
     "uniform": lambda data, space, **o: up.match_uniform(data),
     "random": lambda data, space, **o: up.match_random(data, seed=4),
 }
-CLASSIFIERS = {"logistic": {}, "mlp": {"epochs": 3}}
+CLASSIFIERS = {"logistic": {}, "mlp": {"epochs": 3}, "blend": {"epochs": 3}}
 
 
 def make_data(seed=0, *, names=("rna", "image"), recipes="auto", ids=True):
