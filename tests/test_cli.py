@@ -54,7 +54,7 @@ def files(tmp_path):
     return paths
 
 
-FAST = ("--label", "perturbation", "--folds", "3", "--repeats", "2")
+FAST = ("--label", "perturbation", "--folds", "3", "--repeats", "2", "--classifier", "logistic")
 
 
 def test_help_and_version(run_cli):
@@ -253,7 +253,7 @@ def test_a_matching_that_cannot_be_scored_is_still_written(tmp_path, run_cli):
         table = pd.DataFrame(rng.normal(size=(30, 3)), columns=["x", "y", "z"]).assign(id=ids, label=labels)
         table.to_csv(tmp_path / f"{name}.csv", index=False)
     code, _, err = run_cli(
-        "align", tmp_path / "a.csv", tmp_path / "b.csv", "--pairing", "hide", "--out", tmp_path / "run"
+        "align", tmp_path / "a.csv", tmp_path / "b.csv", *FAST[2:], "--pairing", "hide", "--out", tmp_path / "run"
     )
     assert code == 0, err
     assert "two are needed" in err

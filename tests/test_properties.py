@@ -19,7 +19,7 @@ MATCHERS = {
     "uniform": lambda data, space, **o: up.match_uniform(data),
     "random": lambda data, space, **o: up.match_random(data, seed=4),
 }
-CLASSIFIERS = {"logistic": {}, "mlp": {"epochs": 3}}
+CLASSIFIERS = {"logistic": {}, "mlp": {"epochs": 3}, "blend": {"epochs": 3}}
 
 
 def make_data(seed=0, *, names=("rna", "image"), recipes="auto", ids=True):
@@ -196,7 +196,12 @@ def test_relabelling_the_labels_in_another_order_changes_no_match():
     renamed = up.Dataset(sides, tuple(np.array(data.classes)[np.argsort(code[:3])]))
     assert [renamed.classes[c] for c in code[:3]] == list(data.classes)
     space = up.Propensity(folds=3, repeats=2, classifier="logistic").fit(data).transform(data)
-    turned = replace(space, arrays={n: space[n][:, np.argsort(code[:3])] for n in data})
+    order = np.argsort(code[:3])
+    turned = replace(
+        space,
+        arrays={n: space[n][:, order] for n in data},
+        noise_covariance={n: c[np.ix_(order, order)] for n, c in space.noise_covariance.items()},
+    )
     one, two = up.match_ot(data, space), up.match_ot(renamed, turned)
     assert np.allclose(one.to_sparse().toarray(), two.to_sparse().toarray(), atol=1e-9)
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -171,15 +172,16 @@ def test_the_paper_preset_is_as_published():
 
 def test_a_multiple_of_the_noise_is_asked_for_by_name(monkeypatch):
     seen = {}
-    monkeypatch.setattr(methods, "noise_eps", lambda *_: 2.0)
-    monkeypatch.setattr(methods, "match_ot", lambda data, space, eps: seen.update(eps=eps))
+    weighting = SimpleNamespace(apply=lambda space: f"{space}, weighted")
+    monkeypatch.setattr(methods, "weigh", lambda data, space, *direction: seen.update(of=direction) or weighting)
+    monkeypatch.setattr(methods, "match_ot", lambda data, space, eps: seen.update(space=space, eps=eps))
 
     class Data:
         def direction(self):
             return ("a", "b")
 
-    SWEEP["ps+ot x30"].match(Data(), object(), Budget(), 0)
-    assert seen["eps"] == 60.0
+    SWEEP["ps+ot x30"].match(Data(), "space", Budget(), 0)
+    assert seen == {"of": ("a", "b"), "space": "space, weighted", "eps": 60.0}
 
 
 @pytest.mark.parametrize(

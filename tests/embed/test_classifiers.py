@@ -27,8 +27,8 @@ def test_images_get_the_convolutional_net():
     assert choose_classifier((10, 3, 32, 32), 10**6) == "conv"
 
 
-def test_few_cells_get_logistic_regression_and_many_a_perceptron():
-    assert choose_classifier((10**6, 5), 500) == "logistic"  # it is the cells to learn from that count
+def test_few_cells_get_logistic_regression_and_perceptron_and_many_a_perceptron_alone():
+    assert choose_classifier((10**6, 5), 500) == "blend"  # it is the cells to learn from that count
     assert choose_classifier((10**6, 5), 10**6) == "mlp"
 
 

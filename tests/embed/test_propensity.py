@@ -14,6 +14,7 @@ from unpaired.embed.training import TrainingSettings
 from unpaired.errors import DataError, NotFittedError, OptionError, UnpairedError
 
 FAST = {"folds": 2, "repeats": 2, "device": "cpu"}
+LINEAR = {**FAST, "classifier": "logistic"}
 
 
 def centred(scores):
@@ -70,8 +71,8 @@ def test_coordinates_are_the_calibrated_logits_less_log_frequencies_less_their_m
 
 def test_the_temperature_is_learned_and_applied(toy):
     data, _ = toy((50, 25, 40), spread=0.7, features=30, noise=2.0)
-    model = Propensity(**FAST).fit(data)
-    raw = Propensity(**FAST, calibrate=False).fit(data)
+    model = Propensity(**LINEAR).fit(data)
+    raw = Propensity(**LINEAR, calibrate=False).fit(data)
     for name in data:
         temperature = model.fits_[name].quality.temperature
         assert temperature != pytest.approx(1, abs=0.02)
@@ -84,7 +85,7 @@ def test_the_temperature_is_learned_and_applied(toy):
 
 def test_without_calibration_the_space_is_the_raw_logits(toy):
     data, _ = toy((15, 25, 20), spread=1.0)
-    model = Propensity(**FAST, calibrate=False).fit(data)
+    model = Propensity(**LINEAR, calibrate=False).fit(data)
     space = model.transform(data)
     for name, fit in model.fits_.items():
         np.testing.assert_allclose(space[name], fit.logits.mean(axis=0), atol=1e-12)
@@ -102,7 +103,7 @@ def test_the_quality_is_that_of_the_out_of_fold_logits(fitted):
 
 def test_labels_that_are_easy_to_tell_are_told(toy):
     data, _ = toy(20, spread=6.0)
-    assert all(q.accuracy > 0.9 for q in Propensity(**FAST).fit(data).validation_.values())
+    assert all(q.accuracy > 0.9 for q in Propensity(**LINEAR).fit(data).validation_.values())
 
 
 def test_two_modalities_with_different_label_frequencies_get_the_same_space():
@@ -113,7 +114,7 @@ def test_two_modalities_with_different_label_frequencies_get_the_same_space():
         X = (rng.normal(size=(750, 2)) + np.array([[-0.6, 0], [0.6, 0]])[y]).astype(np.float32)
         made[name] = Modality(name, X, y, np.array([f"{name}:{i}" for i in range(750)]))
     data = Dataset(made, ("a", "b"))
-    model = Propensity(folds=2, repeats=1).fit(data)
+    model = Propensity(classifier="logistic", folds=2, repeats=1).fit(data)
     grid = np.stack(np.meshgrid(np.linspace(-2, 2, 9), [-1, 0, 1]), axis=-1).reshape(-1, 2).astype(np.float32)
     ids = np.array([f"new:{i}" for i in range(len(grid))])
     probe = Dataset({n: Modality(n, grid, np.full(len(grid), -1), ids) for n in made}, data.classes)
@@ -127,7 +128,7 @@ def test_two_modalities_with_different_label_frequencies_get_the_same_space():
 
 def test_two_labels_are_a_binary_logistic_regression(toy):
     data, _ = toy(25, labels=("a", "b"), spread=1.0)
-    model = Propensity(folds=2, repeats=1, calibrate=False).fit(data)
+    model = Propensity(classifier="logistic", folds=2, repeats=1, calibrate=False).fit(data)
     space = model.transform(data)
     for name, fit in model.fits_.items():
         np.testing.assert_allclose(space[name][:, 0], -space[name][:, 1], atol=1e-12)
@@ -148,7 +149,7 @@ def test_the_noise_is_the_variance_between_the_repeats(fitted):
 
 
 @pytest.mark.parametrize("calibrate", [True, False])
-@pytest.mark.parametrize("classifier", ["logistic", "mlp"])
+@pytest.mark.parametrize("classifier", ["logistic", "mlp", "blend"])
 def test_a_cell_without_a_label_is_as_noisy_as_if_it_were_new(toy, classifier, calibrate):
     data, _ = toy((12, 14, 1), spread=1.0, unlabelled=6)  # the third label is not trained on
     bare = data.take({n: np.flatnonzero((m.labels >= 0) & (m.labels < 2)) for n, m in data.modalities.items()})
@@ -167,14 +168,15 @@ def test_a_cell_without_a_label_is_as_noisy_as_if_it_were_new(toy, classifier, c
         np.testing.assert_allclose(
             centred(space[name][own]), centred(sum(scores) / len(scores) - fit.log_prior * calibrate), atol=1e-6
         )
-        if not calibrate:  # models that never met them are about as far apart; their temperature is another
+        # Models that never met them are about as far apart; their temperature, which a blend always has, is another.
+        if not calibrate and classifier != "blend":
             new = other.transform(data).noise[name][own]
             assert 0.3 < np.median(space.noise[name][own] / new) < 3
 
 
 def test_cells_that_all_models_score_have_noise_with_one_repeat_too(toy):
     data, _ = toy(10, unlabelled=4)
-    model = Propensity(folds=3, repeats=1).fit(data)
+    model = Propensity(classifier="logistic", folds=3, repeats=1).fit(data)
     for name, fit in model.fits_.items():
         known = data[name].labels >= 0
         assert np.isnan(fit.noise[known]).all()
@@ -186,13 +188,13 @@ def test_cells_that_all_models_score_have_noise_with_one_repeat_too(toy):
 def test_new_cells_have_noise_too(toy):
     data, _ = toy(20)
     other, _ = toy(20, seed=1)
-    noise = Propensity(**FAST).fit(data).transform(other).noise
+    noise = Propensity(**LINEAR).fit(data).transform(other).noise
     assert all((noise[n] > 0).all() for n in data)
 
 
 def test_with_one_repeat_the_noise_is_not_known(toy):
     data, _ = toy(10)
-    model = Propensity(folds=2, repeats=1).fit(data)
+    model = Propensity(classifier="logistic", folds=2, repeats=1).fit(data)
     assert model.noise_ is None
     assert model.transform(data).noise is None
 
@@ -203,7 +205,7 @@ def test_with_one_repeat_the_noise_is_not_known(toy):
 @pytest.mark.parametrize("few", [0, 1])
 def test_label_that_a_modality_lacks_is_left_out_with_a_sentence(toy, few):
     data, _ = toy({"rna": (12, few, 12), "image": (12, 12, 12)})
-    model = Propensity(**FAST).fit(data)
+    model = Propensity(**LINEAR).fit(data)
     assert model.classes_ == ("a", "c")
     (note,) = model.notes_
     assert "'b'" in note
@@ -214,7 +216,7 @@ def test_label_that_a_modality_lacks_is_left_out_with_a_sentence(toy, few):
 @pytest.mark.parametrize("few", [0, 1])
 def test_cells_of_a_label_left_out_still_have_coordinates_from_every_model(toy, few):
     data, _ = toy({"rna": (12, few, 12), "image": (12, 12, 12)})
-    model = Propensity(**FAST).fit(data)
+    model = Propensity(**LINEAR).fit(data)
     fit, own = model.fits_["image"], data["image"].labels == 1
     space = model.transform(data)["image"]
     assert space.shape == (36, 2)
@@ -224,14 +226,14 @@ def test_cells_of_a_label_left_out_still_have_coordinates_from_every_model(toy, 
 
 def test_the_frequencies_are_those_of_the_labels_trained_on(toy):
     data, _ = toy({"rna": (12, 0, 4), "image": (12, 12, 12)}, unlabelled=5)
-    model = Propensity(**FAST).fit(data)
+    model = Propensity(**LINEAR).fit(data)
     np.testing.assert_allclose(np.exp(model.fits_["rna"].log_prior), [0.75, 0.25])
     np.testing.assert_allclose(np.exp(model.fits_["image"].log_prior), [0.5, 0.5])
 
 
 def test_labels_of_two_cells_are_enough(toy):
     data, _ = toy(2)
-    space = Propensity(folds=5, repeats=2).fit(data).transform(data)
+    space = Propensity(classifier="logistic", folds=5, repeats=2).fit(data).transform(data)
     assert all(np.isfinite(space[n]).all() for n in data)
 
 
@@ -256,7 +258,7 @@ def test_a_label_whose_cells_all_read_the_same_does_not_stop_the_others(toy):
     own = np.flatnonzero(data["rna"].labels == 2)
     X[own] = X[own[0]]
     twins = replace(data, modalities={**data.modalities, "rna": replace(data["rna"], X=X)})
-    model = Propensity(**FAST).fit(twins)
+    model = Propensity(**LINEAR).fit(twins)
     space = model.transform(twins)
     assert model.classes_ == ("a", "b")
     assert all(np.isfinite(space[n]).all() for n in data)
@@ -268,7 +270,7 @@ def test_a_label_whose_cells_read_like_those_of_another_does_not_stop_the_fit(to
     X[labels == 2] = X[labels == 0][:2]
     twins = replace(data, modalities={**data.modalities, "rna": replace(data["rna"], X=X)})
     for seed in range(4):  # both twins may be dealt to one fold, whose model then knows nothing of their label
-        space = Propensity(folds=2, repeats=1, seed=seed).fit(twins).transform(twins)
+        space = Propensity(classifier="logistic", folds=2, repeats=1, seed=seed).fit(twins).transform(twins)
         assert np.isfinite(space["rna"]).all()
 
 
@@ -279,7 +281,7 @@ def test_two_labels_of_which_one_only_repeats_readings_of_the_other_are_told_in_
     X[labels == 1] = X[labels == 0][:2]
     twins = replace(data, modalities={**data.modalities, "rna": replace(data["rna"], X=X)})
     try:
-        space = Propensity(folds=2, repeats=1, seed=seed).fit(twins).transform(twins)
+        space = Propensity(classifier="logistic", folds=2, repeats=1, seed=seed).fit(twins).transform(twins)
     except UnpairedError:
         return
     assert np.isfinite(space["rna"]).all()
@@ -287,14 +289,14 @@ def test_two_labels_of_which_one_only_repeats_readings_of_the_other_are_told_in_
 
 def test_three_modalities_share_one_space(toy):
     data, _ = toy(8, modalities=("rna", "image", "adt"))
-    space = Propensity(folds=2, repeats=2).fit(data).transform(data)
+    space = Propensity(classifier="logistic", folds=2, repeats=2).fit(data).transform(data)
     assert {n: a.shape for n, a in space.arrays.items()} == dict.fromkeys(data, (24, 3))
 
 
 # ------------------------------------------------------------------ order and names
 
 
-@pytest.mark.parametrize("classifier", ["logistic", "mlp"])
+@pytest.mark.parametrize("classifier", ["logistic", "mlp", "blend"])
 def test_neither_the_order_nor_the_names_of_the_cells_change_a_bit(toy, classifier):
     data, _ = toy(12, unlabelled=3)
     moved, rows = permuted(data, rename=True)
@@ -304,18 +306,19 @@ def test_neither_the_order_nor_the_names_of_the_cells_change_a_bit(toy, classifi
     for name in data:
         assert np.array_equal(one[name][rows[name]], two[name])
         assert np.array_equal(one.noise[name][rows[name]], two.noise[name])
+        assert np.array_equal(one.noise_covariance[name], two.noise_covariance[name])
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(toy):
     data, _ = toy(12)
-    one, two, other = (Propensity(**FAST, seed=s).fit(data).transform(data)["rna"] for s in (4, 4, 5))
+    one, two, other = (Propensity(**LINEAR, seed=s).fit(data).transform(data)["rna"] for s in (4, 4, 5))
     assert np.array_equal(one, two)
     assert not np.array_equal(one, other)
 
 
 def test_workers_do_not_change_a_bit(toy):
     data, _ = toy(12)
-    one, two = (Propensity(**FAST, jobs=jobs).fit(data).transform(data) for jobs in (1, 2))
+    one, two = (Propensity(**LINEAR, jobs=jobs).fit(data).transform(data) for jobs in (1, 2))
     assert all(np.array_equal(one[n], two[n]) for n in data)
 
 
@@ -323,8 +326,8 @@ def test_modalities_do_not_influence_each_other(toy):
     data, _ = toy(12)
     other = replace(data["image"], X=data["image"].X[:, ::-1] * 3)
     changed = replace(data, modalities={"rna": data["rna"], "image": other})
-    one = Propensity(**FAST).fit(data).transform(data)
-    two = Propensity(**FAST).fit(changed).transform(changed)
+    one = Propensity(**LINEAR).fit(data).transform(data)
+    two = Propensity(**LINEAR).fit(changed).transform(changed)
     assert np.array_equal(one["rna"], two["rna"])
     assert not np.array_equal(one["image"], two["image"])
 
@@ -349,8 +352,8 @@ def test_fit_returns_itself_and_neither_it_nor_transform_changes_an_option(toy):
 def test_fitting_again_forgets_the_first_fit(toy):
     first, _ = toy(9, labels=("x", "y", "z"))
     second, _ = toy(9, labels=("a", "b"), seed=1)
-    again = Propensity(**FAST).fit(first).fit(second)
-    fresh = Propensity(**FAST).fit(second)
+    again = Propensity(**LINEAR).fit(first).fit(second)
+    fresh = Propensity(**LINEAR).fit(second)
     assert again.classes_ == ("a", "b")
     assert np.array_equal(again.transform(second)["rna"], fresh.transform(second)["rna"])
 
@@ -358,7 +361,7 @@ def test_fitting_again_forgets_the_first_fit(toy):
 def test_the_data_are_not_modified(toy):
     data, _ = toy(8)
     before = {n: (m.X.copy(), m.labels.copy()) for n, m in data.modalities.items()}
-    Propensity(**FAST).fit(data).transform(data)
+    Propensity(**LINEAR).fit(data).transform(data)
     for name, (X, labels) in before.items():
         assert np.array_equal(data[name].X, X)
         assert np.array_equal(data[name].labels, labels)
@@ -379,7 +382,7 @@ def test_nothing_can_be_transformed_before_fit(toy):
 
 
 def test_a_modality_that_was_not_in_fit_is_refused(toy):
-    model = Propensity(folds=2, repeats=1).fit(toy(6)[0])
+    model = Propensity(classifier="logistic", folds=2, repeats=1).fit(toy(6)[0])
     other, _ = toy(6, modalities=("rna", "adt"))
     with pytest.raises(OptionError, match="modality must be one of image, rna; got 'adt'"):
         model.transform(other)
@@ -389,7 +392,7 @@ def test_a_modality_that_was_not_in_fit_is_refused(toy):
 def test_readings_of_another_width_are_refused(toy, recipe):
     data, other = (prepare(toy(6, features=n)[0], recipes=recipe or "none") for n in (6, 5))
     with pytest.raises(DataError, match="rna: its readings have the shape 5, and 6 where the model was fitted"):
-        Propensity(folds=2, repeats=1).fit(data).transform(other)
+        Propensity(classifier="logistic", folds=2, repeats=1).fit(data).transform(other)
 
 
 def test_images_of_another_size_are_refused():
@@ -401,7 +404,8 @@ def test_images_of_another_size_are_refused():
 def test_the_options_as_used_name_the_classifier_that_auto_chose(fitted):
     _, model = fitted
     used = model.used()
-    assert used["classifier"] == {"rna": "logistic", "image": "logistic"}
+    assert used["classifier"] == {"rna": "blend", "image": "blend"}
+    assert used["device"] == {"rna": "cpu", "image": "cpu"}
     assert (used["folds"], used["repeats"], used["seed"]) == (2, 2, 0)
 
 
@@ -444,9 +448,10 @@ def test_a_classifier_for_a_modality_that_is_not_there_is_refused(toy):
         Propensity(classifier={"protein": "mlp"}).fit(toy(4)[0])
 
 
-def test_a_perceptron_for_images_is_refused():
-    with pytest.raises(OptionError, match="mlp"):
-        Propensity(classifier="mlp", epochs=1, folds=2, repeats=1).fit(small_images(n=3))
+@pytest.mark.parametrize("classifier", ["mlp", "blend"])
+def test_a_perceptron_for_images_is_refused(classifier):
+    with pytest.raises(OptionError, match=f"classifier '{classifier}' does not fit modality 'left'"):
+        Propensity(classifier=classifier, epochs=1, folds=2, repeats=1).fit(small_images(n=3))
 
 
 def test_a_convolutional_net_for_a_table_is_refused(toy):
@@ -460,8 +465,8 @@ def test_a_convolutional_net_for_a_table_is_refused(toy):
 def test_each_modality_can_have_its_own_classifier_and_auto_chooses_the_rest(toy):
     data, _ = toy(8, modalities=("rna", "image", "adt"))
     model = Propensity(classifier={"rna": "mlp", "image": "logistic"}, folds=2, repeats=1, epochs=1).fit(data)
-    assert {n: f.kind for n, f in model.fits_.items()} == {"rna": "mlp", "image": "logistic", "adt": "logistic"}
-    assert list(model.used()["device"]) == ["rna"]
+    assert {n: f.kind for n, f in model.fits_.items()} == {"rna": "mlp", "image": "logistic", "adt": "blend"}
+    assert list(model.used()["device"]) == ["rna", "adt"]
 
 
 def small_images(n=12, size=32, seed=0):

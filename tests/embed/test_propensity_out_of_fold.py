@@ -39,12 +39,12 @@ def model_of(fit, folds):
 @pytest.fixture(scope="module")
 def fitted(toy):
     data, _ = toy((13, 17, 10), spread=0.7, unlabelled=5)
-    return data, Propensity(folds=4, repeats=2, seed=1).fit(data)
+    return data, Propensity(classifier="logistic", folds=4, repeats=2, seed=1).fit(data)
 
 
 def test_random_labels_cannot_be_told_out_of_fold_though_every_model_knows_its_own_cells_by_heart():
     data = memorable()
-    model = Propensity(folds=5, repeats=3).fit(data)
+    model = Propensity(classifier="logistic", folds=5, repeats=3).fit(data)
     for name, fit in model.fits_.items():
         y = data[name].labels
         every = fit.models.logits(inputs(fit, data[name].X))
@@ -55,9 +55,10 @@ def test_random_labels_cannot_be_told_out_of_fold_though_every_model_knows_its_o
         assert np.mean(model.transform(data)[name].argmax(axis=1) == y) < 0.45
 
 
-def test_random_labels_cannot_be_told_by_a_network_out_of_fold():
+@pytest.mark.parametrize("classifier", ["mlp", "blend"])
+def test_random_labels_cannot_be_told_by_a_network_out_of_fold(classifier):
     data = memorable(n=90)
-    model = Propensity(classifier="mlp", folds=3, repeats=1, epochs=12, device="cpu").fit(data)
+    model = Propensity(classifier=classifier, folds=3, repeats=1, epochs=12, device="cpu").fit(data)
     for name, fit in model.fits_.items():
         assert np.mean(fit.logits[0].argmax(axis=1) == data[name].labels) < 0.5
 
@@ -136,7 +137,7 @@ def test_a_reading_that_occurs_twice_is_not_scored_by_a_model_that_has_learned_i
     y = rng.permutation(np.arange(40) % 2)
     X = 3 * np.eye(40)
     made = {n: modality(n, np.vstack([X, X]), np.r_[y, y]) for n in ("rna", "image")}
-    model = Propensity(folds=4, repeats=2).fit(Dataset(made, ("a", "b")))
+    model = Propensity(classifier="logistic", folds=4, repeats=2).fit(Dataset(made, ("a", "b")))
     assert all(q.accuracy < 0.7 for q in model.validation_.values())
 
 
@@ -145,7 +146,7 @@ def test_a_cell_without_a_label_is_not_scored_by_a_model_that_has_learned_its_re
     made = {}
     for name, m in data.modalities.items():
         made[name] = modality(name, np.vstack([m.X, m.X[:20]]), np.r_[m.labels, np.full(20, -1)])
-    model = Propensity(folds=3, repeats=2).fit(Dataset(made, data.classes))
+    model = Propensity(classifier="logistic", folds=3, repeats=2).fit(Dataset(made, data.classes))
     for fit in model.fits_.values():
         np.testing.assert_allclose(fit.logits[:, 30:], fit.logits[:, :20], atol=1e-9)
 

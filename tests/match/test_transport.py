@@ -303,30 +303,35 @@ def test_soft_marginals_take_no_more_iterations_than_allowed(problem, max_iter):
 # ------------------------------------------------------------------ eps from the noise
 
 
-def test_auto_is_twice_the_sum_of_the_mean_noises_of_the_labelled_cells(problem):
+def test_auto_takes_the_mean_noise_of_the_labelled_cells(problem):
     rng = np.random.default_rng(0)
     noise = {"left": rng.random(14), "right": rng.random(14)}
     data, space = problem(unlabelled=3, noise=noise)
-    known = {n: noise[n][data[n].labels >= 0] for n in data}
-    expected = 2 * (known["left"].mean() + known["right"].mean())
     matching = match_ot(data, space)
-    assert matching.made_by.options["eps"] == pytest.approx(expected)
-    assert matching.made_by.options["eps_from"] == "noise"
-    assert all(b.status.used["eps"] == matching.made_by.options["eps"] for b in matching.blocks)
+    assert (matching.made_by.options["eps"], matching.made_by.options["eps_from"]) == (2.0, "noise")
+    assert all(b.status.used["eps"] == 2.0 for b in matching.blocks)
+    for n in data:
+        cells = [space[n][data[n].labels == code] for code in (0, 1)]
+        within = np.concatenate([x - x.mean(axis=0) for x in cells])
+        share = 2 * noise[n][data[n].labels >= 0].mean() / (np.sum(within**2) / (len(within) - 2))
+        assert matching.made_by.options["weighting"]["noise_share"][n] == pytest.approx(share)
 
 
-def test_auto_is_the_same_as_giving_its_number(problem, full):
+def test_a_given_number_is_of_the_space_as_it_is(problem):
     data, space = problem(noise={"left": 0.2, "right": 0.3})
-    auto, given_eps = match_ot(data, space), match_ot(data, space, eps=1.0)
-    np.testing.assert_allclose(full(auto), full(given_eps), rtol=1e-9)
-    assert given_eps.made_by.options["eps_from"] == "given"
+    matching = match_ot(data, space, eps=1.0, keep=1.0, memory=1)
+    assert matching.made_by.options["eps_from"] == "given"
+    assert "weighting" not in matching.made_by.options
+    assert all(np.array_equal(b.weights.x, space["left"][b.rows]) for b in matching.blocks)
 
 
-def test_auto_takes_the_noise_of_the_two_modalities_that_are_matched(problem):
-    counts = {"left": (3, 4), "right": (4, 3), "third": (5, 5)}
+def test_auto_takes_the_noise_of_the_two_modalities_that_are_matched(problem, full):
+    counts = {"left": (6, 9), "right": (8, 7), "third": (10, 5)}
     data, space = problem(counts, noise={"left": 0.1, "right": 100.0, "third": 0.4})
     matching = match_ot(data, space, source="left", target="third")
-    assert matching.made_by.options["eps"] == pytest.approx(1.0)
+    assert list(matching.made_by.options["weighting"]["noise_share"]) == ["left", "third"]
+    data, space = problem(counts, noise={"left": 0.1, "right": 0.0, "third": 0.4})
+    assert np.array_equal(full(matching), full(match_ot(data, space, source="left", target="third")))
 
 
 def test_auto_without_noise_is_refused(problem):
@@ -339,10 +344,9 @@ def test_auto_with_the_plain_distance_is_refused(problem):
         match_ot(*problem(noise={"left": 0.2, "right": 0.3}), cost="euclidean")
 
 
-@pytest.mark.parametrize("value", [0.0, np.nan])
-def test_auto_with_a_noise_that_is_none_is_refused(problem, value):
+def test_auto_with_a_noise_that_is_no_number_is_refused(problem):
     with pytest.raises(OptionError, match="give a number"):
-        match_ot(*problem(noise={"left": value, "right": value}))
+        match_ot(*problem(noise={"left": np.nan, "right": np.nan}))
 
 
 BAD = [

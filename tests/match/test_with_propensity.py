@@ -12,7 +12,7 @@ from unpaired.match.transport import match_ot
 @pytest.fixture(scope="module")
 def screen(toy):
     data, truth = toy(25, labels=tuple("abcdefgh"), spread=1.0, noise=0.2, unlabelled=5)
-    return data, truth, Propensity(folds=3, repeats=2).fit(data).transform(data)
+    return data, truth, Propensity(classifier="logistic", folds=3, repeats=2).fit(data).transform(data)
 
 
 def error(matching, data, truth):

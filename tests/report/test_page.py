@@ -242,10 +242,35 @@ def test_pictures_show_every_cell_of_the_space(troubled, tmp_path, monkeypatch):
         assert counts[-1] == record["modalities"][name]["unlabelled"]
 
 
-def test_matching_says_where_eps_came_from(known, known_page):
-    eps = json.loads((known / "run.json").read_text())["matching"]["options"]["eps"]
+def with_options(run, tmp_path, **change):
+    """The page of the run with other options of its matching; ``None``: without one."""
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    record = json.loads((copy / "run.json").read_text())
+    options = record["matching"]["options"] | change
+    record["matching"]["options"] = {k: v for k, v in options.items() if v is not None}
+    (copy / "run.json").write_text(json.dumps(record))
+    return text_of(section(read(copy, tmp_path), "matching"))
+
+
+def test_matching_says_how_directions_were_weighted(known_page):
     said = text_of(section(known_page, "matching"))
-    assert f"eps = {eps:#.3g}, set by the noise of the common space; cost: squared Euclidean distance." in said
+    weighted = "2 directions of the space, weighted by the noise of the classifiers"
+    assert f"{weighted} (how far the two modalities can agree there); regularisation eps = 2.00; cost: squared" in said
+
+
+def test_matching_says_so_where_no_direction_has_weight(known, tmp_path):
+    said = with_options(known, tmp_path, weighting={"directions": 0, "correlations": [], "information": 0.0})
+    assert "no direction of the space has weight (beyond noise," in said
+
+
+@pytest.mark.parametrize(
+    ("origin", "words"), [("given", "as given"), ("noise", "set by the noise of the common space")], ids=str
+)
+def test_matching_without_weights_says_where_eps_came_from(known, tmp_path, origin, words):
+    """A number, or the rule of the versions before."""
+    said = with_options(known, tmp_path, weighting=None, eps=0.5, eps_from=origin)
+    assert f"regularisation eps = 0.500, {words}; cost: squared Euclidean distance." in said
 
 
 def test_tables_of_many_labels_are_folded(known_page, many_page):

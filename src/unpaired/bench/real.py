@@ -277,7 +277,7 @@ def _about(preset: Preset) -> str:
         work = f"about {preset.steps} steps of the optimizer (the VAE {2 * preset.steps}), {span}"
     return (
         f"Every method sees {cells}. Ours is its default, {b.folds} folds x {b.repeats} repeats of classifiers that "
-        "learn for as long as they would for a user (below 10,000 cells a logistic regression, to its optimum). "
+        "learn for as long as they would for a user (below 10,000 cells logistic regression and perceptron, averaged). "
         f"Published networks and peers have {work}; the VAE is {b.vae_hidden} wide (published: 1,024), its learning "
         f"rate {b.vae_rate:g} (1e-4); Gromov-Wasserstein has {b.gromov_iterations} outer iterations at most, and one "
         f"coupling of all labels at most {GROMOV_CELLS:,} cells on a side. The other spaces are matched as "

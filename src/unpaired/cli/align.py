@@ -46,7 +46,10 @@ TestFraction = Annotated[
 Method = Annotated[str, typer.Option("--match", help="ot, snn, uniform or random.")]
 Preset = Annotated[str, typer.Option(help="default, or published: the paper's recipe (overrides what it sets).")]
 Classifier = Annotated[
-    list[str] | None, typer.Option(help="auto, logistic, mlp, conv or published; or NAME=KIND for one modality.")
+    list[str] | None,
+    typer.Option(
+        help="auto, blend (logistic and mlp averaged), logistic, mlp, conv or published; or NAME=KIND for one modality."
+    ),
 ]
 Folds = Annotated[int, typer.Option(help="Folds of the cross-fitting; 1 is one model on one split.")]
 Repeats = Annotated[int, typer.Option(help="Repeats of the cross-fitting.")]
@@ -54,7 +57,8 @@ Calibrate = Annotated[bool, typer.Option(help="Divide the logits by a temperatur
 Eps = Annotated[
     str,
     typer.Option(
-        help="Weight of the entropy: a number, auto (the classifiers' noise), or e.g. 0.05*median of the cost."
+        help="Weight of the entropy: a number, auto (2, in directions weighted by the classifiers' noise), "
+        "or e.g. 0.05*median of the cost."
     ),
 ]
 Cost = Annotated[str, typer.Option(help="sqeuclidean or euclidean.")]

@@ -124,7 +124,7 @@ class Propensity:
             Two or more modalities with labels. Cells without a label are not trained on.
         watch
             Called with a :class:`~unpaired.embed.embedding.Snapshot` after every epoch of a network (a logistic
-            regression has none). It changes nothing of what is learned.
+            regression has none, and of a blend it is the perceptron's alone). It changes nothing of what is learned.
 
         Raises
         ------
