@@ -257,7 +257,9 @@ def _ot_assumed(data: Dataset, embedding: Embedding | None, budget: Budget, seed
 
 
 ABLATION: Mapping[str, Method] = {
-    "ps-logistic+ot published": Method("cross-fitted logistic, averaged; cost and eps published", "ps-logistic", _OT_PUBLISHED),
+    "ps-logistic+ot published": Method(
+        "cross-fitted logistic, averaged; cost and eps published", "ps-logistic", _OT_PUBLISHED
+    ),
     "ps-logistic+ot isotropic": Method("... squared cost, eps = 2 (s1 + s2)", "ps-logistic", _ot_isotropic),
     "ps-logistic+ot assumed": Method("... directions weighted by the assumptions", "ps-logistic", _ot_assumed),
     "ps-logistic+ot": Method("... and by the first coupling", "ps-logistic", _ot),

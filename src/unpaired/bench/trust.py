@@ -18,6 +18,9 @@ from unpaired.bench.screen_cases import cases_of as screens_of
 from unpaired.bench.store import Store
 from unpaired.embed.embedding import Embedding
 from unpaired.errors import OptionError
+from unpaired.evaluate.confidence import confidence, selective_risk
+from unpaired.evaluate.diagnose import diagnose
+from unpaired.evaluate.scores import score
 from unpaired.match.matching import Matching
 
 __all__ = ["DIGITS", "OURS", "PUBLISHED", "Preset", "run"]
@@ -117,9 +120,7 @@ def _load(case: str, *, sources: Mapping[str, Source], preset: str) -> Problem:
             *sources[case].files, label="label", modalities=names, pairing="hide", max_cells_per_label=own.most
         )
     assert truth is not None
-    parts = {
-        name: replace(data, modalities={n: data[n] for n in pair}) for name, pair in pairs.items()
-    }
+    parts = {name: replace(data, modalities={n: data[n] for n in pair}) for name, pair in pairs.items()}
     epochs = own.budget.published_epochs or published_epochs(max(len(m) for m in data.modalities.values()))
     budget = replace(own.budget, published_epochs=epochs)
     also = {n: d for n, d in parts.items() if n != case}
@@ -131,5 +132,14 @@ def _screen(case: str, *, seed: int, preset: str) -> Problem:
 
 
 def _told(problem: Problem, embedding: Embedding | None, matching: Matching) -> Mapping[str, Any]:
-    """Return what is said of a matching without truth, and how it compares with the truth."""
-    return {}
+    """Return what is said of a matching without truth, and what the truth says of the same in the features."""
+    assert embedding is not None
+    sure = confidence(matching, problem.data)
+    said = diagnose(problem.data, embedding, matching, sure=sure)
+    measured = score(matching, problem.truth, problem.data).to_dict()
+    risk = selective_risk(matching, problem.truth, problem.data, sure=sure)
+    return {
+        "diagnosis": said.to_dict(),
+        "measured": {k: measured[k] for k in ("trace_over_uniform", "foscttm")},
+        "selective_risk": {"area": risk.area, "random": risk.area_random, "cells": risk.cells},
+    }

@@ -119,11 +119,18 @@ def confidence(matching: Matching, data: Dataset) -> Confidence:
     return Confidence(values, claims)
 
 
-def selective_risk(matching: Matching, truth: Truth, data: Dataset) -> SelectiveRisk:
+def selective_risk(matching: Matching, truth: Truth, data: Dataset, *, sure: Confidence | None = None) -> SelectiveRisk:
     """Judge the confidence of the source cells by the true pairs.
 
     The risk of a cell is its own FOSCTTM: the share of candidates that are nearer to its projection, in the target's
     features, than its true partner is; ties one half.
+
+    Parameters
+    ----------
+    matching, truth, data
+        As in :func:`unpaired.score`.
+    sure
+        The confidence of the cells, where it is known already.
 
     Raises
     ------
@@ -137,17 +144,17 @@ def selective_risk(matching: Matching, truth: Truth, data: Dataset) -> Selective
         msg = f"the truth is not of the {matching.shape} cells of the matching."
         raise OptionError(msg)
     partner = truth.partners(*names)
-    sure = confidence(matching, data).values[names[0]]
+    certain = (confidence(matching, data) if sure is None else sure).values[names[0]]
     risk = np.full(matching.shape[0], np.nan)
     for block in matching.matched:
         if min(len(block.rows), len(block.cols)) > 1:
             risk[block.rows] = _true_ranks(block, data[names[1]].flat_features[block.cols], partner[block.rows])
-    judged = np.flatnonzero(np.isfinite(risk) & np.isfinite(sure))
+    judged = np.flatnonzero(np.isfinite(risk) & np.isfinite(certain))
     if not len(judged):
         what = "no cell with a confidence has a true partner in its label."
         raise DataError([Problem("error", "memory", what, "Check that the truth fits the data.")])
-    order = judged[np.argsort(-sure[judged], kind="stable")]
-    running = _fair(risk[order], sure[order]).cumsum() / np.arange(1, len(order) + 1)
+    order = judged[np.argsort(-certain[judged], kind="stable")]
+    running = _fair(risk[order], certain[order]).cumsum() / np.arange(1, len(order) + 1)
     kept = np.linspace(1 / len(order), 1, min(_POINTS, len(order)))
     at = np.clip(np.ceil(kept * len(order)).astype(np.int64) - 1, 0, None)
     return SelectiveRisk(kept, running[at], float(running.mean()), float(risk[judged].mean()), len(judged))

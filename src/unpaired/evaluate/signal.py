@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax
 
-from unpaired.data.types import Array, Dataset
+from unpaired.data.types import Dataset
 from unpaired.embed.calibration import fit_temperature, reliability
 from unpaired.embed.embedding import Embedding
 from unpaired.match.blocks import evenly

@@ -31,7 +31,7 @@ import numpy as np
 from unpaired.data.types import Array, Dataset
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import OptionError
-from unpaired.match.blocks import cells_by_label, evenly, check_embedding
+from unpaired.match.blocks import cells_by_label, check_embedding, evenly
 from unpaired.match.matching import Matching
 
 __all__ = ["EPS", "Weighting", "weigh"]
