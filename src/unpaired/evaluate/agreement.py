@@ -1,4 +1,4 @@
-"""Do two modalities' scores look like scores of the same cells? What (A1) and (A2) imply, tested without any pairing."""
+"""Do two modalities' scores look like scores of the same cells? What (A1) and (A2) imply, tested without pairing."""
 
 from __future__ import annotations
 

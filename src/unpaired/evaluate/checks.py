@@ -39,7 +39,7 @@ _BAD: State = "bad"
 
 
 def signal(signals: Mapping[str, Signal | None]) -> Iterator[Check]:
-    """Does the space know anything of the labels?"""
+    """Ask whether the space knows anything of the labels."""
     for name, s in signals.items():
         title = f"label signal of {name}"
         if s is None:
@@ -49,8 +49,8 @@ def signal(signals: Mapping[str, Signal | None]) -> Iterator[Check]:
         lost = s.explained < EXPLAINED or s.p_value > P_VALUE
         percent = f"{max(0.0, s.explained):.0%}"
         sentence = (
-            f"The labels carry no signal in {name}: on unseen cells its readings take away {percent} of what there is to "
-            f"know of them (p = {s.p_value:.3g} against permuted labels), so there is nothing to match by."
+            f"The labels carry no signal in {name}: on unseen cells its readings take away {percent} of what there "
+            f"is to know of them (p = {s.p_value:.3g} against permuted labels), so there is nothing to match by."
             if lost
             else f"The readings of {name} take away {percent} of what there is to know of the labels "
             f"(p = {s.p_value:.3g} against permuted labels)."
@@ -60,7 +60,7 @@ def signal(signals: Mapping[str, Signal | None]) -> Iterator[Check]:
 
 
 def calibration(signals: Mapping[str, Signal | None]) -> Iterator[Check]:
-    """Can the probabilities be taken at their word?"""
+    """Ask whether the probabilities can be taken at their word."""
     for name, s in signals.items():
         if s is None:
             continue
@@ -74,7 +74,7 @@ def calibration(signals: Mapping[str, Signal | None]) -> Iterator[Check]:
 
 
 def alike(agreement: Agreement, names: tuple[str, str]) -> Check:
-    """Do (A1) and (A2) hold as far as can be seen?"""
+    """Ask whether (A1) and (A2) hold as far as can be seen."""
     clouds, spread = agreement.clouds, agreement.spread
     if not clouds.labels:
         sentence = "No label has two cells in both modalities, so their scores cannot be compared."
@@ -95,8 +95,8 @@ def alike(agreement: Agreement, names: tuple[str, str]) -> Check:
     return Check("same distribution", clouds.distance, DISTANCE[0], state, f"{what} ({told}).", details)
 
 
-def labels(data: Dataset, embedding: Embedding, names: tuple[str, str], *, seed: int = 0) -> Check:
-    """How many differences between cells can the labels tell apart (Prop. 3.2)?"""
+def labels(data: Dataset, embedding: Embedding, names: tuple[str, str]) -> Check:
+    """Ask how many differences between cells the labels can tell apart (Prop. 3.2)."""
     ranks = {n: _effective_rank(data, embedding, n) for n in names}
     rank = min(ranks.values())
     count = len(embedding.dims)
@@ -125,7 +125,7 @@ def _effective_rank(data: Dataset, embedding: Embedding, name: str) -> float:
 
 
 def overlap(data: Dataset, names: tuple[str, str]) -> Check:
-    """Are the labels equally frequent on both sides?"""
+    """Ask whether the labels are as frequent on one side as on the other."""
     counts = np.array(
         [np.bincount(m.labels[m.labels >= 0], minlength=len(data.classes)) for m in (data[n] for n in names)]
     )
@@ -148,7 +148,7 @@ def overlap(data: Dataset, names: tuple[str, str]) -> Check:
 
 
 def partners(matching: Matching, found: Mapping[str, Array]) -> Check:
-    """Does the coupling decide anything?"""
+    """Ask whether the coupling decides anything."""
     blocks = [b for b in matching.matched if len(b.cols) > 1]
     cells = sum(len(b.rows) for b in blocks)
     if not cells:
@@ -164,7 +164,7 @@ def partners(matching: Matching, found: Mapping[str, Array]) -> Check:
 
 
 def coverage(matching: Matching) -> Check:
-    """How much of the data is matched at all?"""
+    """Ask how much of the data is matched at all."""
     c = matching.coverage
     part = min(c.source / max(1, c.source_total), c.target / max(1, c.target_total))
     sentence = (
@@ -176,7 +176,7 @@ def coverage(matching: Matching) -> Check:
 
 
 def convergence(matching: Matching) -> Check:
-    """Did the solver reach what it was asked for?"""
+    """Ask whether the solver reached what it was asked for."""
     states = [b.status.state for b in matching.blocks]
     open_ = [b for b in matching.blocks if b.status.state in ("not_converged", "failed")]
     errors = [b.status.marginal_error for b in matching.matched if np.isfinite(b.status.marginal_error)]

@@ -82,7 +82,7 @@ def diagnose(
         *checks.signal(signals),
         *checks.calibration(signals),
         checks.alike(agreement, names),
-        checks.labels(data, embedding, names, seed=seed),
+        checks.labels(data, embedding, names),
         checks.overlap(data, names),
         checks.partners(matching, partners),
         checks.coverage(matching),

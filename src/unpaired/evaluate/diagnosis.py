@@ -67,7 +67,7 @@ class LabelDiagnosis:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Can a matching be believed?
+    """Whether a matching can be believed, and why.
 
     Attributes
     ----------

@@ -1,9 +1,9 @@
 """What the truth would say of a matching, predicted without it.
 
 A coupling claims a quality: were its probabilities right, the trace and FOSCTTM would be such (see
-:mod:`unpaired.evaluate.confidence`). Only a share of the claim can be believed. How large a share, was learned from
-data sets whose pairs are known (``unpaired bench trust``); it depends on how alike the two modalities' scores are within
-labels, and on whether the classifiers' noise is known at all.
+:mod:`unpaired.evaluate.confidence`). Only a share of the claim can be believed. How large a share was learned from
+data sets whose pairs are known (``unpaired bench trust``); it depends on how alike the two modalities' scores are
+within labels, and on whether the classifiers' noise is known at all.
 """
 
 from __future__ import annotations

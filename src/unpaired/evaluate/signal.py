@@ -46,7 +46,7 @@ class Signal:
 
 
 def label_signal(data: Dataset, embedding: Embedding, name: str, *, seed: int = 0) -> Signal | None:
-    """Judge one modality's coordinates as log-odds of the labels; ``None`` if they are none, or of fewer than two labels.
+    """Judge one modality's coordinates as log-odds of the labels; ``None`` if they are none, or there is one label.
 
     The cells must not have been seen by the models that scored them: :class:`unpaired.Propensity` cross-fits; the
     published recipe does not, and its scores look better than they are.
