@@ -19,6 +19,8 @@ from .embed.embedding import Embedding as Embedding
 from .embed.embedding import features_embedding as features_embedding
 from .embed.propensity import Propensity as Propensity
 from .embed.vae import MultimodalVAE as MultimodalVAE
+from .evaluate.diagnose import diagnose as diagnose
+from .evaluate.diagnosis import Diagnosis as Diagnosis
 from .evaluate.scores import Scores as Scores
 from .evaluate.scores import score as score
 from .evaluate.translation import score_translation as score_translation

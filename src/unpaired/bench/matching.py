@@ -58,6 +58,8 @@ class Problem:
     also
         Name of a case -> other cells that a learned embedder embeds too: kept in the store for what is done with them
         later.
+    more
+        What else is kept with the scores of a matching.
     """
 
     learn: Dataset
@@ -67,6 +69,7 @@ class Problem:
     budget: Budget
     counts: Dataset | None = None
     also: Mapping[str, Dataset] = field(default_factory=dict)
+    more: Callable[[Problem, Embedding | None, Matching], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -279,9 +282,11 @@ def _result(name: str, problem: Problem, embedding: Embedding | None, seed: int)
         matching = method_of(name).match(problem.data, embedding, problem.budget, seed)
         seconds = time.perf_counter() - start
         scores = score(matching, problem.truth, problem.judge, seed=seed).to_dict()
+        more = {} if problem.more is None else problem.more(problem, embedding, matching)
     except UnpairedError as error:
         return failed(error)
-    return {"scores": scores, "seconds": seconds, "states": _states(matching), "made_by": matching.made_by.options}
+    states, made_by = _states(matching), matching.made_by.options
+    return {"scores": scores, "seconds": seconds, "states": states, "made_by": made_by, **more}
 
 
 def _states(matching: Matching) -> Mapping[str, int]:

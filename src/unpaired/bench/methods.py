@@ -157,8 +157,15 @@ def _missing_multivi() -> str | None:
     return missing()
 
 
+def _ps_logistic(budget: Budget, device: str, seed: int) -> Any:
+    recipe = _ps(budget, device, seed)
+    recipe.classifier = "logistic"
+    return recipe
+
+
 SPACES: Mapping[str, Space] = {
     "ps": Space(_ps),
+    "ps-logistic": Space(_ps_logistic),
     "ps-published": Space(_ps_published),
     "vae": Space(partial(_vae, adversary="adversarial")),
     "vae-published": Space(partial(_vae, adversary="published")),
@@ -236,9 +243,35 @@ is as sharp as the space happens to be wide.
 """
 
 
+def _ot_isotropic(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int) -> Matching:
+    """Match with eps twice the sum of the noise of both modalities, all directions alike."""
+    assert embedding is not None
+    assert embedding.noise is not None
+    return match_ot(data, embedding, eps=2 * sum(float(embedding.noise[n].mean()) for n in data.direction()))
+
+
+def _ot_assumed(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int) -> Matching:
+    """Match with weights of the directions by the assumptions alone."""
+    assert embedding is not None
+    return match_ot(data, weigh(data, embedding, *data.direction()).apply(embedding), eps=EPS)
+
+
+ABLATION: Mapping[str, Method] = {
+    "ps-logistic+ot published": Method(
+        "cross-fitted logistic, averaged; cost and eps published", "ps-logistic", _OT_PUBLISHED
+    ),
+    "ps-logistic+ot isotropic": Method("... squared cost, eps = 2 (s1 + s2)", "ps-logistic", _ot_isotropic),
+    "ps-logistic+ot assumed": Method("... directions weighted by the assumptions", "ps-logistic", _ot_assumed),
+    "ps-logistic+ot": Method("... and by the first coupling", "ps-logistic", _ot),
+    "ps+ot isotropic": Method("logistic and perceptron; eps = 2 (s1 + s2)", "ps", _ot_isotropic),
+    "ps+ot assumed": Method("... directions weighted by the assumptions", "ps", _ot_assumed),
+}
+"""What is between the published recipe and ours, one step at a time."""
+
+
 def method_of(name: str) -> Method:
-    """Return the method of that name, of :data:`METHODS` or of :data:`SWEEP`."""
-    return METHODS[name] if name in METHODS else SWEEP[name]
+    """Return the method of that name, of :data:`METHODS`, :data:`SWEEP` or :data:`ABLATION`."""
+    return {**METHODS, **SWEEP, **ABLATION}[name]
 
 
 def missing(method: str) -> str | None:

@@ -18,7 +18,7 @@ from unpaired.bench.verdicts import verdict_text, verdicts
 from unpaired.errors import DataError, OptionError
 from unpaired.errors import Problem as Trouble
 
-__all__ = ["COLUMNS", "Preset", "Source", "find_pairs", "hashes", "left_out_text", "run"]
+__all__ = ["COLUMNS", "Preset", "Source", "find_pairs", "hashes", "left_out_text", "published_epochs", "run"]
 
 _KINDS = (".h5ad", ".h5mu", ".npz", ".zarr")
 _MANY = 6  # pairs of modalities in one data set; of more, neighbours only
@@ -92,7 +92,9 @@ COLUMNS = (
 )
 
 
-def find_pairs(folder: Path, wanted: Sequence[str], *, label: str = "label") -> tuple[list[Source], dict[str, str]]:
+def find_pairs(
+    folder: Path, wanted: Sequence[str], *, label: str = "label", most: int | None = _MANY
+) -> tuple[list[Source], dict[str, str]]:
     """Find the paired modalities of every data set under a folder, which are folders of files themselves.
 
     Parameters
@@ -101,9 +103,11 @@ def find_pairs(folder: Path, wanted: Sequence[str], *, label: str = "label") -> 
         One folder a data set.
     wanted
         ``"NAME:SOURCE-TARGET"``: of a data set that is named here only these; of others all pairs that share half of
-        their cells, or of more than six those of modalities that come one after another.
+        their cells, or of more than ``most`` those of modalities that come one after another.
     label
         Column with the label.
+    most
+        Pairs of one data set; ``None`` takes all.
 
     Returns
     -------
@@ -132,7 +136,7 @@ def find_pairs(folder: Path, wanted: Sequence[str], *, label: str = "label") -> 
     left_out: dict[str, str] = {}
     for own in sorted(p for p in folder.iterdir() if p.is_dir()):
         try:
-            sources = _of(own, asked.get(own.name), label)
+            sources = _of(own, asked.get(own.name), label, most)
         except DataError as error:
             if own.name in asked:
                 raise
@@ -149,7 +153,7 @@ def find_pairs(folder: Path, wanted: Sequence[str], *, label: str = "label") -> 
     return found, left_out
 
 
-def _of(folder: Path, asked: list[str] | None, label: str) -> list[Source]:
+def _of(folder: Path, asked: list[str] | None, label: str, most: int | None) -> list[Source]:
     from unpaired.data.read import read
 
     files = tuple(str(f) for f in sorted(folder.iterdir()) if f.suffix in _KINDS)
@@ -169,7 +173,7 @@ def _of(folder: Path, asked: list[str] | None, label: str) -> list[Source]:
             msg = f"{folder.name} has no pair {lost[0]!r}; there are {', '.join(by_name)}."
             raise OptionError(msg)
         there = [by_name[p] for p in asked]
-    elif len(there) > _MANY:
+    elif most is not None and len(there) > most:
         there = [p for p in pairwise(names) if p in there]
     return [Source(f"{folder.name} {a}-{b}", files, (a, b)) for a, b in there]
 
@@ -189,16 +193,21 @@ def _budget(preset: Preset, cells: int) -> Budget:
     """Return the budget for a data set of so many cells: a small one has few steps an epoch."""
     if preset.steps is None:
         return preset.budget
-
-    def epochs(steps: float, batch: int, span: tuple[int, int]) -> int:
-        return min(span[1], max(span[0], round(steps / max(1.0, cells / batch))))
-
     return replace(
         preset.budget,
-        published_epochs=epochs(preset.steps, _BATCH, _EPOCHS),
-        vae_epochs=epochs(2 * preset.steps, _BATCH, _EPOCHS),
-        peer_epochs=epochs(preset.steps, _PEER_BATCH, _PEER_EPOCHS),
+        published_epochs=published_epochs(cells, preset.steps),
+        vae_epochs=_epochs(cells, 2 * preset.steps, _BATCH, _EPOCHS),
+        peer_epochs=_epochs(cells, preset.steps, _PEER_BATCH, _PEER_EPOCHS),
     )
+
+
+def published_epochs(cells: int, steps: int = 120) -> int:
+    """Return the epochs that make about so many steps of the optimizer, within what is published."""
+    return _epochs(cells, steps, _BATCH, _EPOCHS)
+
+
+def _epochs(cells: int, steps: int, batch: int, span: tuple[int, int]) -> int:
+    return min(span[1], max(span[0], round(steps / max(1.0, cells / batch))))
 
 
 def run(options: Options) -> str:

@@ -19,7 +19,7 @@ from unpaired.match.matching import Matching
 from unpaired.options import check_integer, check_seed
 from unpaired.seeds import named_seed
 
-__all__ = ["LabelProblem", "Solver", "cells_by_label", "match_labels", "one_by_one"]
+__all__ = ["LabelProblem", "Solver", "cells_by_label", "evenly", "match_labels", "one_by_one"]
 
 LabelProblem = tuple[Array, Array, Array, Array]
 """``(x, y, a, b)``: coordinates and marginals of one label's cells on both sides."""
@@ -137,6 +137,11 @@ def cells_by_label(modality: Modality, classes: int) -> list[Array]:
     ends = np.searchsorted(labels[by_label], np.arange(classes + 1))
     rows = modality.order[by_label]
     return [rows[start:stop] for start, stop in pairwise(ends)]
+
+
+def evenly(cells: Array, most: int) -> Array:
+    """Return at most so many of the cells, spread evenly over their order."""
+    return cells if len(cells) <= most else cells[np.arange(most) * len(cells) // most]
 
 
 def _settle(

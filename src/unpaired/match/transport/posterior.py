@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ import numpy as np
 from unpaired.data.types import Array, Dataset
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import OptionError
-from unpaired.match.blocks import cells_by_label, check_embedding
+from unpaired.match.blocks import cells_by_label, check_embedding, evenly
 from unpaired.match.matching import Matching
 
 __all__ = ["EPS", "Weighting", "weigh"]
@@ -246,7 +245,7 @@ def _seen(
     couple: Callable[[Dataset, Embedding], Matching],
 ) -> Array:
     """``(d, d)`` covariance of two partners within labels, over the coupling of some cells of every label."""
-    rows = {s.name: np.concatenate([_evenly(own) for own in s.cells]) for s in sides}
+    rows = {s.name: np.concatenate([evenly(own, _PROBE) for own in s.cells]) for s in sides}
     arrays = {n: embedding[n][rows[n]] for n in rows}
     some = Dataset({n: data[n].take(rows[n]) for n in rows}, data.classes, None)
     weighted = first.apply(Embedding(arrays, embedding.space, None, embedding.dims, embedding.made_by))
@@ -259,11 +258,3 @@ def _seen(
         inner = (x - x.mean(axis=0)).T @ block.dot(y - y.mean(axis=0)) / max(mass.sum(), np.finfo(float).tiny)
         total, cells = total + size * inner, cells + size
     return total / max(1, cells)
-
-
-def _evenly(cells: Array) -> Array:
-    """Return at most so many of them, spread evenly over their canonical order."""
-    if len(cells) <= _PROBE:
-        return cells
-    edges = np.linspace(0, len(cells), _PROBE + 1).astype(np.int64)
-    return cells[[start for start, _ in pairwise(edges)]]

@@ -1,0 +1,135 @@
+"""Can this matching be trusted? Asked of the data, the space and the coupling, never of the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from unpaired.data.types import Dataset
+from unpaired.embed.embedding import Embedding
+from unpaired.errors import OptionError
+from unpaired.evaluate import checks
+from unpaired.evaluate.agreement import Agreement, compare_modalities
+from unpaired.evaluate.confidence import Confidence, confidence
+from unpaired.evaluate.diagnosis import Check, Diagnosis, LabelDiagnosis
+from unpaired.evaluate.expected import Expected, collect, expect
+from unpaired.evaluate.signal import label_signal
+from unpaired.match.matching import Matching
+from unpaired.options import check_seed
+
+__all__ = ["diagnose"]
+
+TRACE, FOSCTTM = 2.0, 0.42
+"""Expected trace over uniform and FOSCTTM from which on cell-level matches are worth using."""
+
+
+def diagnose(
+    data: Dataset,
+    embedding: Embedding,
+    matching: Matching,
+    *,
+    sure: Confidence | None = None,
+    seed: int = 0,
+) -> Diagnosis:
+    """Say whether a matching can be believed, without any truth.
+
+    Parameters
+    ----------
+    data, embedding, matching
+        What was matched, in which space, and the result.
+    sure
+        The confidence of the cells, where it is known already.
+    seed
+        Seed of the permutation tests.
+
+    Returns
+    -------
+    Diagnosis
+        ``print`` it for sentences. docs/trust.md says what each means and how the thresholds were validated.
+
+    Raises
+    ------
+    OptionError
+        If the three do not have the same cells.
+
+    Examples
+    --------
+    >>> import unpaired as up
+    >>> data, _ = up.examples.digits(pairing="hide")
+    >>> space = up.Propensity(seed=0, classifier="logistic").fit(data).transform(data)
+    >>> up.diagnose(data, space, up.match_ot(data, space)).verdict
+    'average'
+    """
+    check_seed(seed)
+    names = (matching.source, matching.target)
+    for name, cells in zip(names, matching.shape, strict=True):
+        if len(data[name]) != cells or len(embedding[name]) != cells:
+            msg = (
+                f"the matching has {cells} cells of {name!r}, the data {len(data[name])} and the space "
+                f"{len(embedding[name])}: give those that belong together."
+            )
+            raise OptionError(msg)
+    signals = {n: label_signal(data, embedding, n, seed=seed) for n in names}
+    agreement = compare_modalities(data, embedding, *names, seed=seed)
+    sure = confidence(matching, data) if sure is None else sure
+    partners = {b.label: b.effective_partners() for b in matching.matched}
+    known = embedding.noise is not None or embedding.noise_covariance is not None
+    evidence = collect(sure.claims, agreement.clouds.distance, agreement.spread, noise_known=known)
+    expected = None if evidence is None else expect(evidence)
+    found = (
+        *checks.signal(signals),
+        *checks.calibration(signals),
+        checks.alike(agreement, names),
+        checks.labels(data, embedding, names),
+        checks.overlap(data, names),
+        checks.partners(matching, partners),
+        checks.coverage(matching),
+        checks.convergence(matching),
+    )
+    verdict, sentence = _verdict(found, expected, names)
+    return Diagnosis(
+        *names, verdict, sentence, expected, evidence, found, dict(_labels(matching, agreement, sure, partners))
+    )
+
+
+def _verdict(
+    found: tuple[Check, ...], expected: Expected | None, names: tuple[str, str]
+) -> tuple[Literal["use", "average", "do not use"], str]:
+    fatal = [c for c in found if c.state == "bad" and c.name.startswith(("label signal", "coverage"))]
+    if fatal:
+        return "do not use", fatal[0].sentence
+    if expected is None:
+        return "average", "No label has two matched cells on both sides, so nothing can be said of single cells."
+    trace, foscttm = expected.trace_over_uniform, expected.foscttm
+    quality = (
+        f"the true partner is expected to be {_times(trace[1])} as likely as by the label alone "
+        f"({_times(trace[0])} to {_times(trace[2])}), FOSCTTM {foscttm[1]:.2f} ({foscttm[0]:.2f} to {foscttm[2]:.2f}; "
+        "0.5 is chance)"
+    )
+    if trace[1] >= TRACE and foscttm[1] <= FOSCTTM:
+        return "use", f"Who is matched with whom carries information: {quality}."
+    return "average", f"Average over the cells of a label, and read nothing into single matches: {quality}."
+
+
+def _times(value: float) -> str:
+    return f"{value:.1f} times" if value < 10 else f"{value:.0f} times"
+
+
+def _labels(
+    matching: Matching, agreement: Agreement, sure: Confidence, partners: Mapping[str, Any]
+) -> Iterator[tuple[str, LabelDiagnosis]]:
+    for block in matching.blocks:
+        test = agreement.clouds.labels.get(block.label)
+        claim = sure.claims.get(block.label)
+        yield (
+            block.label,
+            LabelDiagnosis(
+                cells=(len(block.rows), len(block.cols)),
+                distance=None if test is None else test.distance,
+                p_value=None if test is None else test.p_value,
+                partners=float(np.mean(partners[block.label])) if block.label in partners else None,
+                claimed_foscttm=None if claim is None else claim.foscttm,
+            ),
+        )

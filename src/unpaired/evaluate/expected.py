@@ -1,0 +1,116 @@
+"""What the truth would say of a matching, predicted without it.
+
+A coupling claims a quality: were its probabilities right, the trace and FOSCTTM would be such (see
+:mod:`unpaired.evaluate.confidence`). Only a share of the claim can be believed. How large a share was learned from
+data sets whose pairs are known (``unpaired bench trust``); it depends on how alike the two modalities' scores are
+within labels, and on whether the classifiers' noise is known at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unpaired.evaluate.confidence import Claim
+
+__all__ = ["Evidence", "Expected", "collect", "expect", "features", "share"]
+
+_FAR = 1.2  # energy distance from which on more of it says no more
+_CEILING = 1.05  # a coupling that is less sure than it could be is possible, far less sure is not
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """``log(share believed) = constant + distance E + spread A + blind [noise unknown]``, and its errors.
+
+    Attributes
+    ----------
+    constant, distance, spread, blind
+        Coefficients; see :func:`share`.
+    low, high
+        Quantiles of the logarithm of measured over predicted quality (5 % and 95 %), each data set left out in turn.
+    """
+
+    constant: float
+    distance: float
+    spread: float
+    blind: float
+    low: float
+    high: float
+
+
+TRACE = _Rule(-2.0, -0.4, 2.8, -0.9, -0.8, 0.8)
+FOSCTTM = _Rule(-1.4, -0.2, 2.0, -0.4, -0.8, 0.8)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the prediction is made of.
+
+    Attributes
+    ----------
+    trace_over_uniform, foscttm
+        What the coupling claims, mean over labels alike.
+    distance
+        Energy distance within labels, mean over labels.
+    spread
+        Agreement of the spreads (:class:`unpaired.evaluate.agreement.Agreement`).
+    noise_known
+        Whether the classifiers' own noise is known to the space.
+    """
+
+    trace_over_uniform: float
+    foscttm: float
+    distance: float
+    spread: float
+    noise_known: bool
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Expected quality, each with an interval that should hold the measured one in nine of ten data sets.
+
+    Attributes
+    ----------
+    trace_over_uniform, foscttm
+        ``(low, expected, high)``; both as :func:`unpaired.score` measures them, labels alike.
+    """
+
+    trace_over_uniform: tuple[float, float, float]
+    foscttm: tuple[float, float, float]
+
+
+def collect(
+    claims: Mapping[str, Claim], distance: float, spread: float | None, *, noise_known: bool
+) -> Evidence | None:
+    """Return the evidence; ``None`` where no label can tell. Spreads that cannot be compared count as not alike."""
+    if not claims or not np.isfinite(distance):
+        return None
+    trace = float(np.mean([c.trace_over_uniform for c in claims.values()]))
+    foscttm = float(np.mean([c.foscttm for c in claims.values()]))
+    return Evidence(trace, foscttm, distance, spread or 0.0, noise_known)
+
+
+def features(evidence: Evidence) -> Sequence[float]:
+    """Return what the coefficients are of: one, distance, spread, and one if the noise is unknown."""
+    return (1.0, float(np.clip(evidence.distance, 0.0, _FAR)), evidence.spread, float(not evidence.noise_known))
+
+
+def share(evidence: Evidence, rule: _Rule) -> float:
+    """Return the share of the claim that can be believed."""
+    weights = (rule.constant, rule.distance, rule.spread, rule.blind)
+    return min(_CEILING, float(np.exp(np.dot(weights, features(evidence)))))
+
+
+def expect(evidence: Evidence) -> Expected:
+    """Predict trace over uniform and FOSCTTM from the evidence."""
+    gain = share(evidence, TRACE) * max(0.0, evidence.trace_over_uniform - 1)
+    lead = share(evidence, FOSCTTM) * (0.5 - evidence.foscttm)
+    traces = [1 + gain, *((1 + gain) * np.exp(e) for e in (TRACE.low, TRACE.high))]
+    leads = [min(0.5, lead * f) for f in (1.0, np.exp(FOSCTTM.high), np.exp(FOSCTTM.low))]
+    return Expected(
+        (float(traces[1]), float(traces[0]), float(traces[2])),
+        (0.5 - float(leads[1]), 0.5 - float(leads[0]), 0.5 - float(leads[2])),
+    )
