@@ -204,6 +204,8 @@ def _power(covariance: Array, exponent: float) -> Array:
 
 def _geometric_mean(a: Array, b: Array) -> Array:
     """Return ``(a b)^(1/2)``, the covariance between two Gaussians that optimal transport couples."""
+    # The other mean of matrices, a # b, would be the same in whatever coordinates; but where both are all but flat in
+    # some directions, not quite the same ones, nothing is left of it. The logits' own coordinates mean something.
     root, inverse = _power(a, 0.5), _power(a, -0.5)
     return np.asarray(root @ _power(root @ b @ root, 0.5) @ inverse)
 
