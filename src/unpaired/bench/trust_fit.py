@@ -85,11 +85,19 @@ def judge(results: Sequence[Mapping[str, Any]], groups: Sequence[str], what: str
     low, high = np.empty(len(y)), np.empty(len(y))
     for name in np.unique(owners):
         out = owners == name
-        low[out], high[out] = np.quantile(errors[~out], _INTERVAL)
-    ends = np.quantile(errors, _INTERVAL)
+        low[out], high[out] = _ends(errors[~out], owners[~out])
+    ends = _ends(errors, owners)
     constant, distance, spread, blind = (float(c) for c in learn(x, y, owners))
     rule = Rule(constant, distance, spread, blind, float(ends[0]), float(ends[1]))
     return Judged(predicted, measured, predicted * np.exp(low), predicted * np.exp(high), rule)
+
+
+def _ends(errors: Array, owners: Array) -> Array:
+    """Return the two quantiles of the errors, in which every data set counts alike."""
+    _, place, counts = np.unique(owners, return_inverse=True, return_counts=True)
+    order = np.argsort(errors)
+    mass = (1 / counts[place])[order]
+    return np.interp(_INTERVAL, (mass.cumsum() - mass / 2) / mass.sum(), errors[order])
 
 
 def learn(x: Array, y: Array, owners: Array) -> Array:

@@ -139,7 +139,7 @@ def overlap(data: Dataset, names: tuple[str, str]) -> Check:
     sentence += (
         f"{name} makes up {worst:.1f} times as large a part of one modality as of the other: are these the same cells?"
         if worst > UNEQUAL
-        else f"no label makes up more than {worst:.1f} times as large a part of one modality as of the other."
+        else "the labels are about as frequent in one modality as in the other."
     )
     state: State = "caution" if worst > UNEQUAL or least < 2 else "good"
     return Check(
