@@ -220,9 +220,10 @@ def _rank_probed(part: Array, apart: Array) -> Array:
     out = np.empty(len(part))
     for i, (p, d, known, tie) in enumerate(zip(part, apart, probes, _margin(apart), strict=True)):
         there = np.flatnonzero(p)
-        near, far = d[there] - tie, d[there] + tie
-        below = np.searchsorted(known, near, side="left") + np.searchsorted(known, far, side="right")
-        out[i] = p[there] @ below / (2 * _PROBES)
+        there = there[np.argsort(d[there])]
+        mass = np.concatenate([[0.0], p[there].cumsum()])  # of the so many nearest candidates
+        near, far = (np.searchsorted(d[there], known + t, side=s) for t, s in ((-tie, "left"), (tie, "right")))
+        out[i] = mass[-1] - (mass[near] + mass[far]).mean() / 2
     return out
 
 
