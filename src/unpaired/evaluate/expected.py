@@ -108,7 +108,7 @@ def share(evidence: Evidence, rule: Rule) -> float:
 def expect(evidence: Evidence) -> Expected:
     """Predict trace over uniform and FOSCTTM from the evidence."""
     gain = share(evidence, TRACE) * max(0.0, evidence.trace_over_uniform - 1)
-    lead = share(evidence, FOSCTTM) * (0.5 - evidence.foscttm)
+    lead = share(evidence, FOSCTTM) * max(0.0, 0.5 - evidence.foscttm)
     traces = [1 + gain, *((1 + gain) * np.exp(e) for e in (TRACE.low, TRACE.high))]
     leads = [min(0.5, lead * f) for f in (1.0, np.exp(FOSCTTM.high), np.exp(FOSCTTM.low))]
     return Expected(
