@@ -90,7 +90,7 @@ class SelectiveRisk:
 
     @property
     def ratio(self) -> float:
-        """Area over that of random order: below 1 where confidence tells better cells from worse; 1 if none is wrong."""
+        """Area over that of random order: below 1 where confidence tells better cells from worse; 1 if all are right."""
         return self.area / self.area_random if self.area_random > 0 else 1.0
 
 
@@ -222,7 +222,8 @@ def _rank_probed(part: Array, apart: Array) -> Array:
         there = np.flatnonzero(p)
         there = there[np.argsort(d[there])]
         mass = np.concatenate([[0.0], p[there].cumsum()])  # of the so many nearest candidates
-        near, far = (np.searchsorted(d[there], known + t, side=s) for t, s in ((-tie, "left"), (tie, "right")))
+        sorted_ = d[there]
+        near, far = np.searchsorted(sorted_, known - tie, "left"), np.searchsorted(sorted_, known + tie, "right")
         out[i] = mass[-1] - (mass[near] + mass[far]).mean() / 2
     return out
 
