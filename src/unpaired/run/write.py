@@ -85,8 +85,8 @@ def write_run(
     Returns
     -------
     The path of the folder: ``run.json``, ``aligned.h5mu``, ``recipes.safetensors``, and where there are any
-    ``diagnosis.json``, ``scores.json``, ``truth.csv`` and ``latents.safetensors``; of cells that were held out ``held_out.h5mu``,
-    ``truth_held_out.csv`` and ``latents_held_out.safetensors``. See docs/formats.md.
+    ``diagnosis.json``, ``scores.json``, ``truth.csv`` and ``latents.safetensors``; of cells that were held out
+    ``held_out.h5mu``, ``truth_held_out.csv`` and ``latents_held_out.safetensors``. See docs/formats.md.
 
     Raises
     ------
