@@ -71,7 +71,7 @@ def expected_scales(
         _scale(ax, values, needed[i], measured[i], colour)
         at, word = chance[i]
         ax.axvline(at, color=INK, linestyle="--", linewidth=1, zorder=2)
-        place = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
+        place: dict[str, Any] = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
         ax.annotate(word, (at, 1), (3, -2), va="top", fontsize=SIZE - 1, color=INK, **place)
         ax.set_title(titles[i], fontsize=9, color=INK, loc="left")
         ax.set(ylim=(-1, 1), yticks=[])
