@@ -1,8 +1,13 @@
 """Builders that the tests of several rooms share."""
 
+import sys
+
+import anndata
 import numpy as np
+import pandas as pd
 import pytest
 
+from unpaired import cli
 from unpaired.data.types import Dataset, Modality, Truth
 
 _LATENTS = 3
@@ -76,3 +81,35 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def run_cli(monkeypatch, capsys):
+    """Run the command line in this process: exit code, stdout, stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["unpaired", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as exit_:
+            code = exit_.code or 0
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return call
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two h5ad files of the same 60 cells in three labels, with equal barcodes."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["ctrl", "drug", "knock/out"], 20)
+    latent = rng.normal(size=(60, 2)) + np.repeat([0, 2, 4], 20)[:, None]
+    paths = []
+    for name, width in (("rna", 8), ("image", 5)):
+        x = (latent @ rng.normal(size=(2, width)) + 0.1 * rng.normal(size=(60, width))).astype(np.float32)
+        obs = pd.DataFrame({"perturbation": labels}, index=[f"cell{i}" for i in range(60)])
+        paths.append(tmp_path / f"{name}.h5ad")
+        anndata.AnnData(x, obs=obs).write_h5ad(paths[-1])
+    return paths

@@ -17,42 +17,9 @@ import pytest
 import scipy.sparse as sp
 
 import unpaired
-from unpaired import cli, workflow
+from unpaired import workflow
 from unpaired.errors import OutputError
 from unpaired.workflow.translate import Translator
-
-
-def call(*arguments, monkeypatch, capsys):
-    """Run the command line in this process: exit code, stdout, stderr."""
-    monkeypatch.setattr(sys, "argv", ["unpaired", *map(str, arguments)])
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as exit_:
-        code = exit_.code or 0
-    out = capsys.readouterr()
-    return code, out.out, out.err
-
-
-@pytest.fixture
-def run_cli(monkeypatch, capsys):
-    return lambda *a: call(*a, monkeypatch=monkeypatch, capsys=capsys)
-
-
-@pytest.fixture
-def files(tmp_path):
-    """Two h5ad files of the same 60 cells in three labels, with equal barcodes."""
-    rng = np.random.default_rng(0)
-    labels = np.repeat(["ctrl", "drug", "knock/out"], 20)
-    latent = rng.normal(size=(60, 2)) + np.repeat([0, 2, 4], 20)[:, None]
-    paths = []
-    for name, width in (("rna", 8), ("image", 5)):
-        x = (latent @ rng.normal(size=(2, width)) + 0.1 * rng.normal(size=(60, width))).astype(np.float32)
-        obs = pd.DataFrame({"perturbation": labels}, index=[f"cell{i}" for i in range(60)])
-        paths.append(tmp_path / f"{name}.h5ad")
-        anndata.AnnData(x, obs=obs).write_h5ad(paths[-1])
-    return paths
-
 
 FAST = ("--label", "perturbation", "--folds", "3", "--repeats", "2", "--classifier", "logistic")
 
@@ -60,7 +27,7 @@ FAST = ("--label", "perturbation", "--folds", "3", "--repeats", "2", "--classifi
 def test_help_and_version(run_cli):
     code, out, _ = run_cli("--help")
     assert code == 0
-    for verb in ("check", "align", "translate", "score", "report", "demo"):
+    for verb in ("check", "tune", "align", "translate", "score", "report", "demo"):
         assert verb in out
     assert run_cli("--version") == (0, version("unpaired") + "\n", "")
 
@@ -173,6 +140,12 @@ def test_check_refuses_a_wrong_option(files, run_cli, extra):
         (["--recipe", "rna=magic"], "recipe"),
         (["--recipe", "dna=scale"], "dna"),
         (["--classifier", "tree"], "classifier"),
+        (["--epochs", "0"], "epochs"),
+        (["--epochs", "many"], "epochs must be a whole number of at least 1; got 'many'"),
+        (["--epochs", "rna="], "NAME=EPOCHS"),
+        (["--epochs", "5", "--epochs", "rna=5"], "NAME=EPOCHS"),
+        (["--epochs", "rna=1.5"], "epochs"),
+        (["--epochs", "dna=5"], "dna"),
         (["--device", "gpu"], "device"),
         (["--device", "cuda"], "device must be auto or one that this machine has"),
         (["--device", "cuda", "--match", "snn"], "device must be auto or one that this machine has"),
@@ -271,6 +244,15 @@ def test_the_published_recipe_can_be_chosen(files, tmp_path, run_cli):
     assert record["embedding"]["options"]["folds"] == 1
     assert (record["matching"]["options"]["eps"], record["matching"]["options"]["cost"]) == (0.05, "euclidean")
     assert {b["state"] for b in record["matching"]["blocks"]} == {"ok"}
+
+
+def test_each_modality_can_have_its_own_classifier_and_epochs(files, tmp_path, run_cli):
+    one = ("--classifier", "rna=mlp", "--classifier", "image=mlp", "--epochs", "rna=2", "--epochs", "image=3")
+    code, _, err = run_cli("align", *files, *FAST, *one, "--out", tmp_path / "run")
+    assert code == 0, err
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["options"]["epochs"] == record["embedding"]["options"]["epochs"] == {"rna": 2, "image": 3}
+    assert record["embedding"]["options"]["classifier"] == {"rna": "mlp", "image": "mlp"}
 
 
 def test_the_memory_of_the_matching_can_be_capped(files, tmp_path, run_cli):

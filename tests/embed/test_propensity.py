@@ -421,6 +421,10 @@ BAD = [
     ("seed", 2**32),
     ("epochs", 0),
     ("epochs", 1.5),
+    ("epochs", {"rna": 0}),
+    ("epochs", {"rna": "5"}),
+    ("epochs", {"image": None, "rna": True}),
+    ("epochs", [5, 5]),
     ("classifier", "svm"),
     ("classifier", {"rna": "svm"}),
     ("classifier", {"rna": None}),
@@ -448,6 +452,18 @@ def test_a_classifier_for_a_modality_that_is_not_there_is_refused(toy):
         Propensity(classifier={"protein": "mlp"}).fit(toy(4)[0])
 
 
+def test_epochs_for_a_modality_that_is_not_there_are_refused(toy):
+    with pytest.raises(OptionError, match="modality of epochs must be one of image, rna; got 'protein'"):
+        Propensity(epochs={"protein": 3}).fit(toy(4)[0])
+
+
+def test_epochs_for_a_logistic_regression_are_refused_where_both_are_named(toy):
+    data, _ = toy(6)
+    with pytest.raises(OptionError, match="'rna' is logistic"):
+        Propensity(classifier={"rna": "logistic"}, epochs={"rna": 3}).fit(data)
+    Propensity(classifier={"rna": "logistic"}, epochs={"rna": None}, folds=2, repeats=1).fit(data)
+
+
 @pytest.mark.parametrize("classifier", ["mlp", "blend"])
 def test_a_perceptron_for_images_is_refused(classifier):
     with pytest.raises(OptionError, match=f"classifier '{classifier}' does not fit modality 'left'"):
@@ -467,6 +483,16 @@ def test_each_modality_can_have_its_own_classifier_and_auto_chooses_the_rest(toy
     model = Propensity(classifier={"rna": "mlp", "image": "logistic"}, folds=2, repeats=1, epochs=1).fit(data)
     assert {n: f.kind for n, f in model.fits_.items()} == {"rna": "mlp", "image": "logistic", "adt": "blend"}
     assert list(model.used()["device"]) == ["rna", "adt"]
+
+
+def test_each_modality_can_have_its_own_epochs(toy, monkeypatch):
+    monkeypatch.setattr(fit_network, "default_epochs", lambda *_, **__: 4)
+    data, _ = toy(8, modalities=("rna", "image", "adt"))
+    model = Propensity(classifier="mlp", epochs={"rna": 2, "image": None}, **FAST).fit(data)
+    assert {n: len(f.models.history) for n, f in model.fits_.items()} == {"rna": 2, "image": 4, "adt": 4}
+    assert model.used()["epochs"] == {"rna": 2, "image": None}
+    alone = Propensity(classifier="mlp", epochs=2, **FAST).fit(data)
+    np.testing.assert_array_equal(model.transform(data)["rna"], alone.transform(data)["rna"])
 
 
 def small_images(n=12, size=32, seed=0):

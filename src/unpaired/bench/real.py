@@ -46,7 +46,10 @@ class Preset:
 
 PRESETS: Mapping[str, Preset] = {
     "smoke": Preset(
-        40, Budget(repeats=2, published_epochs=2, vae_epochs=2, vae_hidden=64, peer_epochs=2, gromov_iterations=20)
+        40,
+        Budget(
+            repeats=2, epochs=3, published_epochs=2, vae_epochs=2, vae_hidden=64, peer_epochs=2, gromov_iterations=20
+        ),
     ),
     "cpu": Preset(700, Budget(vae_hidden=256, vae_rate=1e-3, gromov_iterations=200), steps=120),
     "paper": Preset(None, Budget()),

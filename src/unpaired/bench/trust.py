@@ -16,6 +16,7 @@ from unpaired.bench.screen_cases import PRESETS as SCREENS
 from unpaired.bench.screen_cases import Preset as Screen
 from unpaired.bench.screen_cases import cases_of as screens_of
 from unpaired.bench.store import Store
+from unpaired.bench.trust_tables import OURS, PUBLISHED, write
 from unpaired.embed.embedding import Embedding
 from unpaired.errors import OptionError
 from unpaired.evaluate.confidence import confidence, selective_risk
@@ -23,9 +24,8 @@ from unpaired.evaluate.diagnose import diagnose
 from unpaired.evaluate.scores import score
 from unpaired.match.matching import Matching
 
-__all__ = ["DIGITS", "OURS", "PUBLISHED", "Preset", "run"]
+__all__ = ["DIGITS", "Preset", "run"]
 
-OURS, PUBLISHED = "ps+ot", "ps-published+ot"
 _METHODS = (OURS, PUBLISHED, *ABLATION)
 DIGITS = "digits"
 
@@ -75,8 +75,6 @@ def run(options: Options) -> str:
     DataError
         If it holds no paired data.
     """
-    from unpaired.bench.trust_tables import write
-
     options.check(takes=("data", "pairs"))
     if options.data is None or not options.data.is_dir():
         msg = f"data must be a folder with one folder a data set; got {options.data}."
@@ -94,7 +92,7 @@ def run(options: Options) -> str:
         cases = [BASE, *(c for c in screens_of(preset.screens) if c != BASE and seed == 0)]
         units = [replace(u, seed=seed) for u in units_of(cases, methods, 1)]
         run_units(units, partial(_screen, seed=seed, preset=options.preset), **work)
-    return write(store, left_out)
+    return write(store, left_out, methods)
 
 
 def _grouped(units: list[Unit], sources: Mapping[str, Source]) -> list[Unit]:

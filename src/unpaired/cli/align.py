@@ -11,12 +11,13 @@ from unpaired.cli.options import (
     AsJson,
     Batch,
     Device,
-    Epochs,
     Files,
     Force,
+    HoldOut,
     Jobs,
     Label,
     Layer,
+    MaxCells,
     Memory,
     Missing,
     Out,
@@ -26,23 +27,18 @@ from unpaired.cli.options import (
     Seed,
     Source,
     Target,
+    TestFraction,
     by_name,
     number_or_words,
+    one_or_by_name,
     typed,
+    whole_or_words,
 )
 from unpaired.cli.show import show_alignment, talk
 from unpaired.errors import OptionError
 
 __all__ = ["align", "demo"]
 
-MaxCells = Annotated[int | None, typer.Option(help="Keep at most so many samples of each label in each modality.")]
-HoldOut = Annotated[
-    list[str] | None,
-    typer.Option(help="Keep all samples of this label out of everything, for translate to be scored on them."),
-]
-TestFraction = Annotated[
-    float, typer.Option(help="Keep this fraction of the samples of every other label out, for the same.")
-]
 Method = Annotated[str, typer.Option("--match", help="ot, snn, uniform or random.")]
 Preset = Annotated[str, typer.Option(help="default, or published: the paper's recipe (overrides what it sets).")]
 Classifier = Annotated[
@@ -51,6 +47,7 @@ Classifier = Annotated[
         help="auto, blend (logistic and mlp averaged), logistic, mlp, conv or published; or NAME=KIND for one modality."
     ),
 ]
+Epochs = Annotated[list[str] | None, typer.Option(help="Most epochs of a network; or NAME=N for one modality.")]
 Folds = Annotated[int, typer.Option(help="Folds of the cross-fitting; 1 is one model on one split.")]
 Repeats = Annotated[int, typer.Option(help="Repeats of the cross-fitting.")]
 Calibrate = Annotated[bool, typer.Option(help="Divide the logits by a temperature.")]
@@ -84,8 +81,8 @@ _TAKEN_BY = {
     "uniform": set[str](),
     "random": set[str](),
 }
-_NOT_OPTIONS = {"ctx", "files", "out", "recipe", "preset", "eps", "classifier", "hold_out_label", "force", "as_json"}
-_NOT_OPTIONS |= {"quiet"}
+_NOT_OPTIONS = {"ctx", "files", "out", "recipe", "preset", "eps", "classifier", "epochs", "hold_out_label", "force"}
+_NOT_OPTIONS |= {"as_json", "quiet"}
 
 
 def align(
@@ -134,7 +131,8 @@ def align(
         "recipes": by_name("recipe", recipe),
         "hold_out_labels": tuple(hold_out_label or ()),
         "eps": number_or_words(eps),
-        "classifier": _classifiers(classifier),
+        "classifier": one_or_by_name("classifier", classifier) or "auto",
+        "epochs": _whole(one_or_by_name("epochs", epochs)),
     }
     given |= _preset(preset, given_by_user := typed(ctx))
     _refuse_unused(method, given_by_user)
@@ -159,10 +157,10 @@ def demo(
     show_alignment(result, as_json=as_json)
 
 
-def _classifiers(items: list[str] | None) -> Any:
-    if items and len(items) == 1 and "=" not in items[0]:
-        return items[0]
-    return by_name("classifier", items) if items else "auto"
+def _whole(epochs: str | dict[str, str] | None) -> Any:
+    if isinstance(epochs, dict):
+        return {name: whole_or_words(value) for name, value in epochs.items()}
+    return None if epochs is None else whole_or_words(epochs)
 
 
 def _preset(name: str, given: set[str]) -> dict[str, Any]:

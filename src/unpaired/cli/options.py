@@ -9,7 +9,7 @@ import typer
 
 from unpaired.errors import OptionError
 
-__all__ = ["by_name", "number_or_words", "typed"]
+__all__ = ["by_name", "number_or_words", "one_or_by_name", "typed", "whole_or_words"]
 
 Files = Annotated[list[str], typer.Argument(help="Files as PATH or NAME=PATH: h5ad, h5mu, zarr, npz, csv, parquet.")]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory made by align.")]
@@ -26,6 +26,14 @@ Recipes = Annotated[
 ]
 Missing = Annotated[str, typer.Option(help="Missing values of a table: median (of the feature) or error.")]
 Pairing = Annotated[str, typer.Option(help="none, or hide: same names are one sample; take that out and score by it.")]
+MaxCells = Annotated[int | None, typer.Option(help="Keep at most so many samples of each label in each modality.")]
+HoldOut = Annotated[
+    list[str] | None,
+    typer.Option(help="Keep all samples of this label out of everything, for translate to be scored on them."),
+]
+TestFraction = Annotated[
+    float, typer.Option(help="Keep this fraction of the samples of every other label out, for the same.")
+]
 Memory = Annotated[
     str | None, typer.Option(help="Most memory of the matching, e.g. 8GB; by default half of what is free.")
 ]
@@ -47,6 +55,21 @@ def by_name(option: str, items: list[str] | None) -> dict[str, str]:
             msg = f"--{option} must be NAME={option.upper()}; got {name + equals + value!r}."
             raise OptionError(msg)
     return {name: value for name, _, value in pairs}
+
+
+def one_or_by_name(option: str, items: list[str] | None) -> str | dict[str, str] | None:
+    """Return the value of an option that is given once for all modalities, or as NAME=VALUE; ``None`` if it is not."""
+    if items and len(items) == 1 and "=" not in items[0]:
+        return items[0]
+    return by_name(option, items) if items else None
+
+
+def whole_or_words(value: str) -> Any:
+    """Return the whole number, or the words as they are, for the room's own check to refuse."""
+    try:
+        return int(value)
+    except ValueError:
+        return value
 
 
 def typed(ctx: typer.Context) -> set[str]:

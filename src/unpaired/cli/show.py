@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 
 from unpaired.errors import LabelError
 
-__all__ = ["score_table", "show_alignment", "show_translation", "talk"]
+__all__ = ["score_table", "show_alignment", "show_translation", "show_tuning", "talk"]
 
 _PARTS = {"train": "train", "test": "test", "label": "held-out label"}
 _DISTANCES = {"l2": "L2", "wasserstein": "W1", "kl_gaussian": "KL"}
@@ -78,6 +79,22 @@ def score_table(scores: dict[str, Any]) -> str:
         f"{covered['pairs']} of {covered['pairs_total']} known pairs"
     )
     return "\n".join(lines)
+
+
+def show_tuning(tuning: Any, out: Path | None, *, as_json: bool) -> None:
+    """Print what was tried and chosen, and the options of align that take the choice."""
+    chosen = {name: (c["classifier"], c["epochs"]) for name, c in tuning.choice.items()}
+    options = [f"--classifier {shlex.quote(f'{name}={kind}')}" for name, (kind, _) in chosen.items()]
+    options += [f"--epochs {shlex.quote(f'{name}={most}')}" for name, (_, most) in chosen.items() if most is not None]
+    if as_json:
+        file = None if out is None else str(out)
+        typer.echo(json.dumps({**tuning.to_dict(), "align": " ".join(options), "out": file}, indent=1))
+        return
+    typer.echo(repr(tuning))
+    typer.echo("judged by how well labels are told, which matching need not follow: compare with align's default")
+    typer.echo(f"unpaired align ... {' '.join(options)}")
+    if out is not None:
+        typer.echo(f"tuning: {out}")
 
 
 def show_translation(run: Path, result: Any, *, as_json: bool) -> None:

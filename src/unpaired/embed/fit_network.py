@@ -18,7 +18,7 @@ from unpaired.embed.networks import MLP, PUBLISHED, ConvNet
 from unpaired.embed.training import TrainingSettings
 from unpaired.seeds import named_seed
 
-__all__ = ["fit_network", "native_bfloat16"]
+__all__ = ["default_epochs", "fit_network", "native_bfloat16"]
 
 _DROPOUT = 0.2
 _LAYOUTS: Mapping[str, tuple[int, str]] = {
@@ -27,18 +27,25 @@ _LAYOUTS: Mapping[str, tuple[int, str]] = {
 }
 
 
-def _settings(kind: str, epochs: int | None, *, images: bool, cells: int, device: str) -> TrainingSettings:
-    """How a network is trained that has so many cells to learn from."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16" if images and native_bfloat16(device) else "float32"
+def default_epochs(kind: str, *, images: bool, cells: int) -> int:
+    """Return how many epochs a network of a kind is trained for that has so many cells to learn from."""
     if kind == "published":
-        most = epochs or (100 if images else 250)
-        return TrainingSettings(most, 256, 1e-4, 1e-4, "adam", 10**6, cycle="epoch", precision=precision)
+        return 100 if images else 250
     # The cycle is short, and is gone through to its end: higher rates and more epochs learn the cells by heart, and
     # networks that stop at a high rate are the worse for it. benchmarks/README.md has the numbers.
     if images:
-        most = epochs or _enough(200 * 128 / cells, low=8, high=100)
+        return _enough(200 * 128 / cells, low=8, high=100)
+    return _enough(380 * 256 / cells, low=20, high=60)
+
+
+def _settings(kind: str, epochs: int | None, *, images: bool, cells: int, device: str) -> TrainingSettings:
+    """How a network is trained that has so many cells to learn from."""
+    most = epochs or default_epochs(kind, images=images, cells=cells)
+    precision: Literal["float32", "bfloat16"] = "bfloat16" if images and native_bfloat16(device) else "float32"
+    if kind == "published":
+        return TrainingSettings(most, 256, 1e-4, 1e-4, "adam", 10**6, cycle="epoch", precision=precision)
+    if images:
         return TrainingSettings(most, 128, 3e-4, 1e-2, "adamw", most, precision=precision)
-    most = epochs or _enough(380 * 256 / cells, low=20, high=60)
     return TrainingSettings(most, 256, 3e-3, 1e-2, "adamw", most)
 
 
@@ -84,7 +91,7 @@ def fit_network(
     classes
         Number of labels T.
     epochs
-        Most epochs, and the length of the learning rate's cycle; ``None`` takes the kind's default.
+        Most epochs, and the length of the learning rate's cycle; ``None``: see :func:`default_epochs`.
     device
         A resolved device.
     seed

@@ -16,7 +16,7 @@ from unpaired.embed.inputs import Inputs, label_codes, new_inputs, read_inputs
 from unpaired.errors import OptionError
 from unpaired.seeds import named_rng, named_seed
 
-__all__ = ["FitOptions", "ModalityFit", "fit_modality"]
+__all__ = ["FitOptions", "ModalityFit", "fit_modality", "network_epochs"]
 
 _VALID = 0.1  # of a model's cells choose its epoch
 _VALID_PUBLISHED = 0.2  # the published scheme has one split, and judges the classifier on this part of it
@@ -24,7 +24,7 @@ _VALID_PUBLISHED = 0.2  # the published scheme has one split, and judges the cla
 
 @dataclass(frozen=True)
 class FitOptions:
-    """Options of :class:`~unpaired.embed.propensity.Propensity` that hold for every modality."""
+    """Options of :class:`~unpaired.embed.propensity.Propensity`, as they are for one modality."""
 
     folds: int
     repeats: int
@@ -243,14 +243,7 @@ def fit_modality(
     inputs, center, scale = read_inputs(modality)
     y = label_codes(modality, classes, labels)[modality.order]
     chosen = choose_classifier(inputs.shape, int((y >= 0).sum())) if kind == "auto" else kind
-    splits = make_splits(
-        y,
-        folds=options.folds,
-        repeats=options.repeats,
-        valid=_VALID if options.folds > 1 else _VALID_PUBLISHED,
-        rng=named_rng(options.seed, modality.name, "folds"),
-        keys=modality.keys[modality.order],
-    )
+    splits = _deal(modality, y, options)
     if options.folds == 1 and len(splits[0].judge) == 0:
         msg = f"folds=1 judges by a fifth of every label's cells, and {modality.name!r} has too few; use two folds."
         raise OptionError(msg)
@@ -259,6 +252,28 @@ def fit_modality(
         return work.finish(_fit_network(work, chosen, watch))
     linear = fit_logistic(inputs.dense(), y, splits, classes=len(labels), jobs=options.jobs)
     return work.finish(linear if chosen == "logistic" else work.blend(linear, _fit_network(work, "mlp", watch)))
+
+
+def network_epochs(
+    modality: Modality, classes: tuple[str, ...], labels: tuple[str, ...], *, kind: str, options: FitOptions
+) -> int:
+    """Return the epochs that :func:`fit_modality` with the same arguments trains a network of a kind for by default."""
+    from unpaired.embed.fit_network import default_epochs
+
+    splits = _deal(modality, label_codes(modality, classes, labels)[modality.order], options)
+    return default_epochs(kind, images=modality.X.ndim == 4, cells=min(len(s.train) for s in splits))
+
+
+def _deal(modality: Modality, y: Array, options: FitOptions) -> list[Split]:
+    """Deal the cells, whose codes are ``y`` in canonical order, to the models."""
+    return make_splits(
+        y,
+        folds=options.folds,
+        repeats=options.repeats,
+        valid=_VALID if options.folds > 1 else _VALID_PUBLISHED,
+        rng=named_rng(options.seed, modality.name, "folds"),
+        keys=modality.keys[modality.order],
+    )
 
 
 def _fit_network(work: _Work, kind: str, watch: Watch | None) -> Network:

@@ -6,6 +6,7 @@ Source: Xi, Osea, Xu, Hartford (NeurIPS 2024), sections 3 and 4, eq. 5 and Propo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -43,8 +44,8 @@ class Propensity:
         Divide each modality's logits by a temperature learned from its out-of-fold logits, take out the labels'
         frequencies and centre. ``False`` leaves the classifier's logits as they are, as published.
     epochs
-        Most epochs of a network, and the length of its learning rate's one cycle; ``None`` takes the classifier's
-        default.
+        Most epochs of a network, and the length of its learning rate's one cycle; or modality name -> epochs. ``None``,
+        or a modality without a name there, takes the classifier's default.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``, for networks.
     jobs
@@ -88,7 +89,7 @@ class Propensity:
         folds: int = 5,
         repeats: int = 3,
         calibrate: bool = True,
-        epochs: int | None = None,
+        epochs: int | Mapping[str, int | None] | None = None,
         device: str = "auto",
         jobs: int = 1,
         progress: bool = False,
@@ -129,19 +130,25 @@ class Propensity:
         Raises
         ------
         OptionError
-            If an option has a value that is not allowed.
+            If an option has a value that is not allowed, or names a modality that is not there.
         DataError
             If fewer than two labels have two or more cells in every modality.
         """
         self.check_options()
         kinds = self._kinds(data)
+        epochs = self._epochs(data, kinds)
         self.classes_, self.notes_ = trained_labels(data, folds=self.folds)
         shared = FitOptions(
-            self.folds, self.repeats, self.calibrate, self.epochs, self.device, self.jobs, self.progress, self.seed
+            self.folds, self.repeats, self.calibrate, None, self.device, self.jobs, self.progress, self.seed
         )
         self.fits_ = {
             name: fit_modality(
-                modality, data.classes, self.classes_, kind=kinds.get(name, "auto"), options=shared, watch=watch
+                modality,
+                data.classes,
+                self.classes_,
+                kind=kinds.get(name, "auto"),
+                options=replace(shared, epochs=epochs.get(name)),
+                watch=watch,
             )
             for name, modality in data.modalities.items()
         }
@@ -200,7 +207,7 @@ class Propensity:
             "folds": self.folds,
             "repeats": self.repeats,
             "calibrate": self.calibrate,
-            "epochs": self.epochs,
+            "epochs": dict(self.epochs) if isinstance(self.epochs, Mapping) else self.epochs,
             "device": {n: m.device for n, m in networks.items()},
             "precision": {n: m.precision for n, m in networks.items()},
             "seed": self.seed,
@@ -216,8 +223,9 @@ class Propensity:
         options.check_integer("jobs", self.jobs, low=1)
         options.check_seed(self.seed)
         options.check_choice("device", self.device, DEVICES)
-        if self.epochs is not None:
-            options.check_integer("epochs", self.epochs, low=1)
+        for number in self.epochs.values() if isinstance(self.epochs, Mapping) else [self.epochs]:
+            if number is not None:
+                options.check_integer("epochs", number, low=1)
         chosen = self.classifier
         for kind in chosen.values() if isinstance(chosen, Mapping) else [chosen]:
             options.check_choice("classifier", kind, (*CLASSIFIERS, "auto"))
@@ -232,6 +240,16 @@ class Propensity:
                 msg += "conv is for images, mlp and blend are for tables."
                 raise OptionError(msg)
         return kinds
+
+    def _epochs(self, data: Dataset, kinds: Mapping[str, str]) -> Mapping[str, int | None]:
+        if not isinstance(self.epochs, Mapping):
+            return dict.fromkeys(data, self.epochs)
+        for name, epochs in self.epochs.items():
+            options.check_choice("modality of epochs", name, tuple(data))
+            if epochs is not None and kinds.get(name) == "logistic":
+                msg = f"epochs are for networks, and the classifier of {name!r} is logistic; leave its epochs out."
+                raise OptionError(msg)
+        return self.epochs
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "fits_"):

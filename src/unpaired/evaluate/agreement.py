@@ -18,6 +18,7 @@ _CELLS = 40_000  # a side whose spreads are compared, all labels together
 _FEWEST, _MOST = 40, 1000  # of one label
 _DEGREES = 3  # correlations of so few labels are high by chance alone: they count 1 - 3 / T
 _SWEEPS = 5  # of the double centring; an off-diagonal table has no closed form
+_FLAT = 1e-4  # of a logarithm: what the sweeps and rounding leave of a table without differences correlates by chance
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _spread(embedding: Embedding, cells: Mapping[str, tuple[Array, Array]], x: A
         floor = 1e-6 * max(float(spread.max()), np.finfo(float).tiny)
         tables.append(_centred(np.log(np.maximum(spread, floor)), own)[~own])
     sizes = [float(np.linalg.norm(t)) for t in tables]
-    if min(sizes) == 0:
+    if min(sizes) <= _FLAT * np.sqrt(len(tables[0])):
         return 0.0
     return max(0.0, float(tables[0] @ tables[1]) / (sizes[0] * sizes[1])) * (1 - _DEGREES / len(labels))
 

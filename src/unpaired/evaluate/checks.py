@@ -83,7 +83,7 @@ def alike(agreement: Agreement, names: tuple[str, str]) -> Check:
     told = (
         f"energy distance {clouds.distance:.2f}, p = {clouds.p_value:.3g}; {far} of {len(clouds.labels)} labels differ "
         f"at p = {P_VALUE:g}; "
-        + ("too few labels to compare spreads" if spread is None else f"agreement of spreads {spread:.2f}")
+        + ("spreads cannot be compared" if spread is None else f"agreement of spreads {spread:.2f}")
     )
     if clouds.distance <= DISTANCE[0] and (spread is None or spread >= SPREAD):
         state, what = _GOOD, f"Within labels, cells look alike by {names[0]} and by {names[1]}"
@@ -135,11 +135,13 @@ def overlap(data: Dataset, names: tuple[str, str]) -> Check:
     worst = float(ratios.max())
     least = int(counts[:, shared].min()) if shared.any() else 0
     name = np.array(data.classes)[shared][ratios.argmax()] if shared.any() else ""
-    sentence = f"The smallest label has {least} cell{'' if least == 1 else 's'} on a side; "
+    sentence = f"The smallest label has {least} cell{'' if least == 1 else 's'} on a side; " if shared.any() else ""
     sentence += (
         f"{name} makes up {worst:.1f} times as large a part of one modality as of the other: are these the same cells?"
         if worst > UNEQUAL
-        else f"no label makes up more than {worst:.1f} times as large a part of one modality as of the other."
+        else "the labels are about as frequent in one modality as in the other."
+        if shared.any()
+        else "No label has cells in both modalities."
     )
     state: State = "caution" if worst > UNEQUAL or least < 2 else "good"
     return Check(
@@ -150,11 +152,11 @@ def overlap(data: Dataset, names: tuple[str, str]) -> Check:
 def partners(matching: Matching, found: Mapping[str, Array]) -> Check:
     """Ask whether the coupling decides anything."""
     blocks = [b for b in matching.matched if len(b.cols) > 1]
-    cells = sum(len(b.rows) for b in blocks)
+    cells = sum(len(found[b.label]) for b in blocks)
     if not cells:
         return Check("partners", None, UNDECIDED, "unknown", "No label leaves a choice between partners.", {})
     effective = sum(float(found[b.label].sum()) for b in blocks) / cells
-    candidates = sum(len(b.rows) * len(b.cols) for b in blocks) / cells
+    candidates = sum(len(found[b.label]) * len(b.cols) for b in blocks) / cells
     part = effective / candidates
     sentence = (
         f"A cell of {matching.source} stays undecided between {effective:.3g} of {candidates:.3g} candidates on average"

@@ -24,6 +24,7 @@ _CHUNK = 2**21  # distances at a time
 _ALL = 1000  # candidates, up to which each is ranked among all others
 _PROBES = 256  # of more: ranked among so many, spread evenly
 _POINTS = 101  # of a selective-risk curve
+_TIE = 1e-12  # of a row's largest squared distance: what rounding can make of two equal ones
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,11 @@ class Confidence:
     Attributes
     ----------
     values
-        Modality name -> ``(n,)`` from about 0 (no better than the label) to 1 (the partner is certain); NaN for a cell
-        without a partner, or with one candidate only.
+        Modality name -> ``(n,)`` from about 0 (no better than the label) to 1 (the partner is certain); below 0 where
+        the likely partners are the farthest from their own mean. NaN for a cell without a partner, or with one
+        candidate only.
     claims
-        Label -> :class:`Claim`; of labels with two or more cells on both sides.
+        Label -> :class:`Claim`; of labels with two or more cells on both sides and any weight between them.
     """
 
     values: Mapping[str, Array]
@@ -89,8 +91,8 @@ class SelectiveRisk:
 
     @property
     def ratio(self) -> float:
-        """Area over that of random order: below 1 where confidence tells better cells from worse."""
-        return self.area / self.area_random
+        """Area over that of random order: below 1 where confidence tells better cells from worse; 1 if all are right."""
+        return self.area / self.area_random if self.area_random > 0 else 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the layout of ``selective_risk`` in ``scores.json`` (see docs/formats.md)."""
@@ -124,6 +126,8 @@ def confidence(matching: Matching, data: Dataset) -> Confidence:
         if min(len(block.rows), len(block.cols)) < 2:
             continue
         there, sharp = _expected(block, data[names[1]].flat_features[block.cols])
+        if not np.isfinite(there).any():
+            continue
         back, _ = _expected(block.transpose, data[names[0]].flat_features[block.rows])
         values[names[0]][block.rows], values[names[1]][block.cols] = 1 - 2 * there, 1 - 2 * back
         claims[block.label] = Claim(float(np.nanmean(sharp)), float(np.nanmean(back)), float(np.nanmean(there)))
@@ -167,7 +171,7 @@ def selective_risk(matching: Matching, truth: Truth, data: Dataset, *, sure: Con
     order = judged[np.argsort(-certain[judged], kind="stable")]
     running = _fair(risk[order], certain[order]).cumsum() / np.arange(1, len(order) + 1)
     kept = np.linspace(1 / len(order), 1, min(_POINTS, len(order)))
-    at = np.clip(np.ceil(kept * len(order)).astype(np.int64) - 1, 0, None)
+    at = np.ceil(kept * len(order) - 1e-6).astype(np.int64) - 1  # less what rounding adds to a whole number of cells
     return SelectiveRisk(kept, running[at], float(running.mean()), float(risk[judged].mean()), len(judged))
 
 
@@ -205,19 +209,33 @@ def _chunks(block: Block, z: Array) -> Iterator[tuple[int, Array, Array]]:
         yield start, part, apart
 
 
+def _margin(apart: Array) -> Array:
+    """``(rows, 1)`` difference up to which two distances of a row are the same."""
+    return np.asarray(_TIE * np.abs(apart).max(axis=1, initial=0.0)[:, None])
+
+
 def _rank_all(part: Array, apart: Array) -> Array:
     order = np.argsort(apart, axis=1)
     place = np.arange(apart.shape[1]) / (apart.shape[1] - 1)
-    return np.asarray(np.take_along_axis(part, order, axis=1) @ place)
+    ordered = np.take_along_axis(part, order, axis=1)
+    ranks = np.asarray(ordered @ place)
+    same = np.diff(np.take_along_axis(apart, order, axis=1), axis=1) <= _margin(apart)
+    for i in np.flatnonzero(same.any(axis=1)):  # candidates at the same distance share their places
+        group = np.concatenate([[0], np.cumsum(~same[i])])
+        ranks[i] = ordered[i] @ (np.bincount(group, place) / np.bincount(group))[group]
+    return ranks
 
 
 def _rank_probed(part: Array, apart: Array) -> Array:
     probes = np.sort(apart[:, np.linspace(0, apart.shape[1] - 1, _PROBES).astype(np.int64)], axis=1)
     out = np.empty(len(part))
-    for i, (p, d, known) in enumerate(zip(part, apart, probes, strict=True)):
+    for i, (p, d, known, tie) in enumerate(zip(part, apart, probes, _margin(apart), strict=True)):
         there = np.flatnonzero(p)
-        below = np.searchsorted(known, d[there], side="left") + np.searchsorted(known, d[there], side="right")
-        out[i] = p[there] @ below / (2 * _PROBES)
+        there = there[np.argsort(d[there])]
+        mass = np.concatenate([[0.0], p[there].cumsum()])  # of the so many nearest candidates
+        sorted_ = d[there]
+        near, far = np.searchsorted(sorted_, known - tie, "left"), np.searchsorted(sorted_, known + tie, "right")
+        out[i] = mass[-1] - (mass[near] + mass[far]).mean() / 2
     return out
 
 
@@ -232,7 +250,7 @@ def _true_ranks(block: Block, features: Array, partner: Array) -> Array:
         own = at[start : start + len(part)]
         rows = np.flatnonzero((own >= 0) & (part.sum(axis=1) > 0))
         limit = apart[rows, own[rows]][:, None]
-        margin = 1e-10 * np.abs(apart[rows]).max(axis=1, initial=0.0)[:, None]
+        margin = _margin(apart[rows])
         nearer = (apart[rows] < limit - margin).sum(axis=1) + 0.5 * (np.abs(apart[rows] - limit) <= margin).sum(axis=1)
         out[rows + start] = (nearer - 0.5) / (len(z) - 1)
     return out

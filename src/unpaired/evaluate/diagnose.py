@@ -16,6 +16,7 @@ from unpaired.evaluate.confidence import Confidence, confidence
 from unpaired.evaluate.diagnosis import Check, Diagnosis, LabelDiagnosis
 from unpaired.evaluate.expected import Expected, collect, expect
 from unpaired.evaluate.signal import label_signal
+from unpaired.match.blocks import check_embedding
 from unpaired.match.matching import Matching
 from unpaired.options import check_seed
 
@@ -52,7 +53,7 @@ def diagnose(
     Raises
     ------
     OptionError
-        If the three do not have the same cells.
+        If the three do not have the same cells, or coordinates are not finite.
 
     Examples
     --------
@@ -65,16 +66,18 @@ def diagnose(
     check_seed(seed)
     names = (matching.source, matching.target)
     for name, cells in zip(names, matching.shape, strict=True):
-        if len(data[name]) != cells or len(embedding[name]) != cells:
+        placed = len(embedding.arrays.get(name, ()))
+        if len(data[name]) != cells or placed != cells:
             msg = (
-                f"the matching has {cells} cells of {name!r}, the data {len(data[name])} and the space "
-                f"{len(embedding[name])}: give those that belong together."
+                f"the matching has {cells} cells of {name!r}, the data {len(data[name])} and the space {placed}: "
+                "give those that belong together."
             )
             raise OptionError(msg)
+    check_embedding([data[n] for n in names], embedding)
     signals = {n: label_signal(data, embedding, n, seed=seed) for n in names}
     agreement = compare_modalities(data, embedding, *names, seed=seed)
     sure = confidence(matching, data) if sure is None else sure
-    partners = {b.label: b.effective_partners() for b in matching.matched}
+    partners = {b.label: b.effective_partners()[b.sums(1) > 0] for b in matching.matched}
     known = embedding.noise is not None or embedding.noise_covariance is not None
     evidence = collect(sure.claims, agreement.clouds.distance, agreement.spread, noise_known=known)
     expected = None if evidence is None else expect(evidence)
@@ -129,7 +132,7 @@ def _labels(
                 cells=(len(block.rows), len(block.cols)),
                 distance=None if test is None else test.distance,
                 p_value=None if test is None else test.p_value,
-                partners=float(np.mean(partners[block.label])) if block.label in partners else None,
+                partners=float(np.mean(partners[block.label])) if len(partners.get(block.label, ())) else None,
                 claimed_foscttm=None if claim is None else claim.foscttm,
             ),
         )

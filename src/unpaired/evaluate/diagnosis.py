@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from unpaired.evaluate.expected import Evidence, Expected
+from unpaired.options import check_choice
 
 __all__ = ["Check", "Diagnosis", "LabelDiagnosis"]
 
@@ -53,7 +54,7 @@ class LabelDiagnosis:
     distance, p_value
         Of the energy test; ``None`` where a side has fewer than two cells.
     partners
-        Mean effective number of partners of a source cell; ``None`` without a coupling.
+        Mean effective number of partners of the source cells that have one; ``None`` without a coupling.
     claimed_foscttm
         Where the coupling itself expects the true partner (0: first, 0.5: anywhere); ``None`` without a coupling.
     """
@@ -99,6 +100,7 @@ class Diagnosis:
 
     def __getitem__(self, name: str) -> Check:
         """Return the check of that name."""
+        check_choice("check", name, [c.name for c in self.checks])
         return next(c for c in self.checks if c.name == name)
 
     def __repr__(self) -> str:

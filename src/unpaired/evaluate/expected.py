@@ -15,14 +15,15 @@ import numpy as np
 
 from unpaired.evaluate.confidence import Claim
 
-__all__ = ["Evidence", "Expected", "collect", "expect", "features", "share"]
+__all__ = ["CEILING", "FOSCTTM", "TRACE", "Evidence", "Expected", "Rule", "collect", "expect", "features", "share"]
 
 _FAR = 1.2  # energy distance from which on more of it says no more
-_CEILING = 1.05  # a coupling that is less sure than it could be is possible, far less sure is not
+CEILING = 1.05
+"""Largest share of its claim that is believed: a coupling less sure than it could be is possible, far less is not."""
 
 
 @dataclass(frozen=True)
-class _Rule:
+class Rule:
     """``log(share believed) = constant + distance E + spread A + blind [noise unknown]``, and its errors.
 
     Attributes
@@ -41,8 +42,8 @@ class _Rule:
     high: float
 
 
-TRACE = _Rule(-2.0, -0.4, 2.8, -0.9, -0.8, 0.8)
-FOSCTTM = _Rule(-1.4, -0.2, 2.0, -0.4, -0.8, 0.8)
+TRACE = Rule(-2.0, -0.4, 2.8, -0.9, -0.8, 0.8)
+FOSCTTM = Rule(-1.4, -0.2, 2.0, -0.4, -0.8, 0.8)
 
 
 @dataclass(frozen=True)
@@ -98,16 +99,16 @@ def features(evidence: Evidence) -> Sequence[float]:
     return (1.0, float(np.clip(evidence.distance, 0.0, _FAR)), evidence.spread, float(not evidence.noise_known))
 
 
-def share(evidence: Evidence, rule: _Rule) -> float:
+def share(evidence: Evidence, rule: Rule) -> float:
     """Return the share of the claim that can be believed."""
     weights = (rule.constant, rule.distance, rule.spread, rule.blind)
-    return min(_CEILING, float(np.exp(np.dot(weights, features(evidence)))))
+    return min(CEILING, float(np.exp(np.dot(weights, features(evidence)))))
 
 
 def expect(evidence: Evidence) -> Expected:
     """Predict trace over uniform and FOSCTTM from the evidence."""
     gain = share(evidence, TRACE) * max(0.0, evidence.trace_over_uniform - 1)
-    lead = share(evidence, FOSCTTM) * (0.5 - evidence.foscttm)
+    lead = share(evidence, FOSCTTM) * max(0.0, 0.5 - evidence.foscttm)
     traces = [1 + gain, *((1 + gain) * np.exp(e) for e in (TRACE.low, TRACE.high))]
     leads = [min(0.5, lead * f) for f in (1.0, np.exp(FOSCTTM.high), np.exp(FOSCTTM.low))]
     return Expected(

@@ -109,6 +109,7 @@ def _blocks(x: Array, y: Array) -> Sequence[tuple[Array, Array]]:
 
 def _distances(cells: Array) -> Array:
     """``(k, k)`` Euclidean distances. By matrix product: labels have as many dimensions as there are labels."""
+    cells = np.asarray(cells, dtype=np.float64)
     cells = cells - cells.mean(axis=0)
     norms = np.einsum("ij,ij->i", cells, cells)
     square = np.maximum(norms[:, None] + norms - 2 * cells @ cells.T, 0.0)

@@ -20,6 +20,7 @@ __all__ = [
     "TRANSLATION",
     "TRANSLATIONS",
     "TRANSLATION_FORMAT",
+    "TUNING",
     "check_file",
     "check_target",
     "new_file",
@@ -39,6 +40,9 @@ TRANSLATION = "translation.json"
 
 PREDICTIONS = "unpaired-predictions"
 """What a file of predictions says of itself."""
+
+TUNING = "unpaired-tuning"
+"""What a file of what ``tune`` found says of itself."""
 
 _FORMATS = {RECORD: FORMAT, TRANSLATION: TRANSLATION_FORMAT}
 _NOUNS = {RECORD: "run", TRANSLATION: "translation"}
@@ -168,16 +172,26 @@ def new_folder(out: Path, *, force: bool, record: str = RECORD) -> Iterator[Path
         shutil.rmtree(work, ignore_errors=True)
 
 
-def check_file(path: Path, *, force: bool) -> None:
-    """Raise :class:`OutputError` unless predictions can be written as ``path``; called before any long work."""
+def _is_tuning(path: Path) -> bool:
+    """Whether a file says what ``tune`` found, as we have written it."""
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8"))["format"] == TUNING)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+_FILES = {PREDICTIONS: ("a file of predictions", "predictions"), TUNING: ("a file of tune's", "files of tune's")}
+
+
+def check_file(path: Path, *, force: bool, kind: str = PREDICTIONS) -> None:
+    """Raise :class:`OutputError` unless a file of a kind can be written as ``path``; called before any long work."""
+    noun, nouns = _FILES[kind]
     _check_parent(path)
     if path.is_dir() or path.is_symlink():
         msg = f"{path} exists and is not a file; choose another name."
         raise OutputError(msg)
-    if path.exists() and not _is_predictions(path):
-        msg = (
-            f"{path} exists and is not a file of predictions; choose another name (--force replaces predictions only)."
-        )
+    if path.exists() and not (_is_tuning(path) if kind == TUNING else _is_predictions(path)):
+        msg = f"{path} exists and is not {noun}; choose another name (--force replaces {nouns} only)."
         raise OutputError(msg)
     if path.exists() and not force:
         msg = f"{path} exists; choose another name, or replace it with --force."

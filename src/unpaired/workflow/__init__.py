@@ -1,7 +1,8 @@
-"""The main jobs, from files to a run directory: what the command line runs, and what the run records."""
+"""The main jobs, from files to a run directory: what the command line runs, and what it leaves behind."""
 
 from unpaired.workflow.align import METHODS, AlignOptions, AlignResult, align, demo
 from unpaired.workflow.translate import TranslateOptions, TranslateResult, translate
+from unpaired.workflow.tune import TuneOptions, tune
 
 __all__ = [
     "METHODS",
@@ -9,7 +10,9 @@ __all__ = [
     "AlignResult",
     "TranslateOptions",
     "TranslateResult",
+    "TuneOptions",
     "align",
     "demo",
     "translate",
+    "tune",
 ]

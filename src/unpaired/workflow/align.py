@@ -10,8 +10,6 @@ from typing import Any, Literal
 from unpaired import options
 from unpaired.data.examples import digits
 from unpaired.data.load import split_name
-from unpaired.data.read import read
-from unpaired.data.split import HeldOut, hold_out
 from unpaired.data.types import Dataset, Truth
 from unpaired.embed.embedding import Embedding
 from unpaired.embed.propensity import Propensity
@@ -27,6 +25,7 @@ from unpaired.match.transport.front import check_ot_options, find_device, match_
 from unpaired.report.page import write_report
 from unpaired.run.folder import check_target, new_folder
 from unpaired.run.write import as_written, fill_run
+from unpaired.workflow.reading import check_reading, describe, keep_out, read_files
 from unpaired.workflow.steps import log, progress, step
 
 __all__ = ["METHODS", "AlignOptions", "AlignResult", "align", "demo"]
@@ -72,7 +71,7 @@ class AlignOptions:
     folds: int = 5
     repeats: int = 3
     calibrate: bool = True
-    epochs: int | None = None
+    epochs: int | Mapping[str, int | None] | None = None
     method: str = "ot"
     eps: float | str = "auto"
     cost: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"
@@ -138,7 +137,7 @@ def align(files: list[str], out: str | Path, chosen: AlignOptions, *, force: boo
     _check(chosen)
     clock: dict[str, float] = {}
     with step(clock, "reading"):
-        data, truth = _read(files, chosen)
+        data, truth = read_files(files, chosen)
     paths = [split_name(f)[1] for f in files]
     return _run(data, truth, out, chosen, clock, inputs=paths, force=force)
 
@@ -156,11 +155,7 @@ def demo(out: str | Path, chosen: AlignOptions, *, force: bool = False) -> Align
 def _check(chosen: AlignOptions) -> None:
     """Check every option that can be wrong whatever the data are, before the long work."""
     options.check_choice("method", chosen.method, METHODS)
-    options.check_choice("pairing", chosen.pairing, ("none", "hide"))
-    options.check_number("test_fraction", chosen.test_fraction)
-    if not 0 <= chosen.test_fraction < 1:
-        msg = f"test_fraction must be a number from 0 to below 1; got {chosen.test_fraction!r}."
-        raise OptionError(msg)
+    check_reading(chosen)
     _propensity(chosen).check_options()
     check_snn_options(k=chosen.k, metric=chosen.metric)
     if chosen.device == "cuda":
@@ -171,22 +166,6 @@ def _check(chosen: AlignOptions) -> None:
     if chosen.eps == "auto" and chosen.repeats == 1:
         msg = "eps 'auto' needs two or more repeats; raise repeats, or give eps a number (published: 0.05)."
         raise OptionError(msg)
-
-
-def _read(files: list[str], chosen: AlignOptions) -> tuple[Dataset, Truth | None]:
-    named = chosen.source is not None and chosen.target is not None
-    return read(
-        *files,
-        label=chosen.label,
-        modalities=[str(chosen.source), str(chosen.target)] if named else None,
-        batch=chosen.batch,
-        layer=chosen.layer,
-        pairing=chosen.pairing,
-        recipes=chosen.recipes,
-        missing=chosen.missing,
-        max_cells_per_label=chosen.max_cells_per_label,
-        seed=chosen.seed,
-    )
 
 
 def _run(
@@ -200,13 +179,8 @@ def _run(
     force: bool,
 ) -> AlignResult:
     source, target = data.direction(chosen.source, chosen.target)
-    data, truth, held_out = _hold_out(data, truth, chosen)
-    for name, modality in data.modalities.items():
-        recipe = modality.recipe
-        shape = " x ".join(str(s) for s in modality.X.shape)
-        log.info("%s: %s; recipe %s", name, shape, f"{recipe.name} ({recipe.reason})" if recipe else "none")
-    for note in data.notes:
-        log.warning("%s", note)
+    data, truth, held_out = keep_out(data, truth, chosen)
+    describe(data)
     with step(clock, "classifiers"):
         propensity = _propensity(chosen).fit(data)
         space = propensity.transform(data)
@@ -240,16 +214,6 @@ def _run(
         )
         write_report(work)
     return AlignResult(Path(out), matching, diagnosis, scores, risk)
-
-
-def _hold_out(data: Dataset, truth: Truth | None, chosen: AlignOptions) -> tuple[Dataset, Truth | None, HeldOut | None]:
-    """Return what there is to learn from, and what was kept out of it: ``None`` if that is no cell."""
-    if not chosen.hold_out_labels and not chosen.test_fraction:
-        return data, truth, None
-    kept, known, held = hold_out(
-        data, truth, labels=chosen.hold_out_labels, fraction=chosen.test_fraction, seed=chosen.seed
-    )
-    return kept, known, held if any(len(m) for m in held.data.modalities.values()) else None
 
 
 def _score(data: Dataset, truth: Truth, matching: Matching, seed: int) -> tuple[Dataset, Scores | None]:

@@ -42,7 +42,9 @@ EPS = 2.0
 _SURE = 0.98  # largest correlation: that of a direction without any noise would be infinitely sure
 _FAINT = 0.01  # correlation below which a direction is left out: it would move the log odds by less than that
 _FLAT = 1e-9  # of the largest variance: directions in which nothing varies (the logits of a cell sum to zero)
-_PROBE = 300  # cells a side of a label that the first coupling is made of: it tells one average over all labels
+_PROBE = 300  # cells a side of a label that the first coupling is made of: it tells one average over all labels ...
+_PROBES = 20_000  # ... which of many labels needs fewer of each, though not fewer than
+_FEWEST = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +120,8 @@ def weigh(
     source, target
         Names of the modalities.
     couple
-        Makes the first coupling, of at most 300 cells a side of every label, in a weighted space at ``eps = 2``.
+        Makes the first coupling, of at most 300 cells a side of every label (of 67 labels or more, fewer), in a
+        weighted space at ``eps = 2``.
         ``None``: the assumptions alone decide.
 
     Raises
@@ -204,6 +207,8 @@ def _power(covariance: Array, exponent: float) -> Array:
 
 def _geometric_mean(a: Array, b: Array) -> Array:
     """Return ``(a b)^(1/2)``, the covariance between two Gaussians that optimal transport couples."""
+    # The other mean of matrices, a # b, would be the same in whatever coordinates; but where both are all but flat in
+    # some directions, not quite the same ones, nothing is left of it. The logits' own coordinates mean something.
     root, inverse = _power(a, 0.5), _power(a, -0.5)
     return np.asarray(root @ _power(root @ b @ root, 0.5) @ inverse)
 
@@ -243,7 +248,8 @@ def _seen(
     couple: Callable[[Dataset, Embedding], Matching],
 ) -> Array:
     """``(d, d)`` covariance of two partners within labels, over the coupling of some cells of every label."""
-    rows = {s.name: np.concatenate([evenly(own, _PROBE) for own in s.cells]) for s in sides}
+    most = int(np.clip(_PROBES / max(1, len(sides[0].cells)), _FEWEST, _PROBE))
+    rows = {s.name: np.concatenate([evenly(own, most) for own in s.cells]) for s in sides}
     arrays = {n: embedding[n][rows[n]] for n in rows}
     some = Dataset({n: data[n].take(rows[n]) for n in rows}, data.classes, None)
     weighted = first.apply(Embedding(arrays, embedding.space, None, embedding.dims, embedding.made_by))

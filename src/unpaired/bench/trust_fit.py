@@ -1,0 +1,127 @@
+"""How much of a coupling's claim can be believed: the rule of :mod:`unpaired.evaluate.expected`, learned and judged.
+
+Every data set is left out in turn, with all its pairs and seeds, and predicted by the rule learned from the others: a
+user's data are another data set, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unpaired.data.types import Array
+from unpaired.evaluate.expected import CEILING, Evidence, Rule, features
+
+__all__ = ["Judged", "judge", "learn"]
+
+_LEAST = {"trace": 0.01, "foscttm": 0.02}  # share below which it makes no difference how little is believed
+_RIDGE = 1e-2  # of the coefficients but the constant: some data sets have one pair
+_INTERVAL = (0.05, 0.95)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Predictions of one quality, each data set left out in turn.
+
+    Attributes
+    ----------
+    predicted, measured
+        ``(n,)`` trace over uniform, or 0.5 less FOSCTTM.
+    low, high
+        ``(n,)`` interval of the prediction, from the errors on the other data sets.
+    rule
+        The rule learned from all, with the quantiles of the errors made on data sets left out.
+    """
+
+    predicted: Array
+    measured: Array
+    low: Array
+    high: Array
+    rule: Rule
+
+    @property
+    def spearman(self) -> float:
+        """Rank correlation of predicted and measured."""
+        from scipy.stats import spearmanr
+
+        return float(spearmanr(self.predicted, self.measured).statistic)
+
+    @property
+    def covered(self) -> float:
+        """Share of the measured values that lie within their interval."""
+        return float(((self.measured >= self.low) & (self.measured <= self.high)).mean())
+
+
+def judge(results: Sequence[Mapping[str, Any]], groups: Sequence[str], what: str) -> Judged:
+    """Learn the rule of one quality from results of the trust bench, and judge it.
+
+    Parameters
+    ----------
+    results
+        Results with ``diagnosis`` and ``measured``.
+    groups
+        The data set of each.
+    what
+        ``"trace"`` or ``"foscttm"``.
+    """
+    evidence = [Evidence(**r["diagnosis"]["evidence"]) for r in results]
+    claim = np.array([_claim(e, what) for e in evidence])
+    measured = np.array([_measured(r, what) for r in results])
+    x = np.array([features(e) for e in evidence])
+    y = np.log(np.clip(measured - _floor(what), 1e-9, None) / np.maximum(claim, 1e-9))
+    y = np.clip(y, np.log(_LEAST[what]), np.log(CEILING))
+    owners = np.array(groups)
+    predicted = np.empty(len(y))
+    for name in np.unique(owners):
+        out = owners == name
+        predicted[out] = (
+            _floor(what) + np.minimum(CEILING, np.exp(x[out] @ learn(x[~out], y[~out], owners[~out]))) * claim[out]
+        )
+    # Errors of a lead near zero, or below it, are no ratios: they are taken over the larger of lead and a hundredth.
+    errors = _log_error(measured, predicted, what)
+    low, high = np.empty(len(y)), np.empty(len(y))
+    for name in np.unique(owners):
+        out = owners == name
+        low[out], high[out] = _ends(errors[~out], owners[~out])
+    ends = _ends(errors, owners)
+    constant, distance, spread, blind = (float(c) for c in learn(x, y, owners))
+    rule = Rule(constant, distance, spread, blind, float(ends[0]), float(ends[1]))
+    return Judged(predicted, measured, predicted * np.exp(low), predicted * np.exp(high), rule)
+
+
+def _ends(errors: Array, owners: Array) -> Array:
+    """Return the two quantiles of the errors, in which every data set counts alike."""
+    _, place, counts = np.unique(owners, return_inverse=True, return_counts=True)
+    order = np.argsort(errors)
+    mass = (1 / counts[place])[order]
+    return np.interp(_INTERVAL, (mass.cumsum() - mass / 2) / mass.sum(), errors[order])
+
+
+def learn(x: Array, y: Array, owners: Array) -> Array:
+    """Return the coefficients of a ridge regression in which no data set counts by its number of pairs."""
+    _, place, counts = np.unique(owners, return_inverse=True, return_counts=True)
+    weight = counts[place] ** -0.5
+    penalty = _RIDGE * np.eye(x.shape[1])
+    penalty[0, 0] = 0
+    return np.asarray(np.linalg.solve((x * weight[:, None]).T @ x + penalty, (x * weight[:, None]).T @ y))
+
+
+def _floor(what: str) -> float:
+    return 1.0 if what == "trace" else 0.0
+
+
+def _claim(evidence: Evidence, what: str) -> float:
+    return max(0.0, evidence.trace_over_uniform - 1 if what == "trace" else 0.5 - evidence.foscttm)
+
+
+def _measured(result: Mapping[str, Any], what: str) -> float:
+    own = result["measured"]
+    return float(own["trace_over_uniform"] if what == "trace" else 0.5 - own["foscttm"]["mean"])
+
+
+def _log_error(measured: Array, predicted: Array, what: str) -> Array:
+    least = 0.1 if what == "trace" else 0.01
+    return np.asarray(np.log(np.maximum(measured, least) / np.maximum(predicted, least)))

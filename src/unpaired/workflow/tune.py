@@ -1,0 +1,119 @@
+"""Files to a choice of classifiers: read, hold out, try the settings, and keep what was found as JSON."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from unpaired import options
+from unpaired._version import __version__
+from unpaired.data.load import split_name
+from unpaired.embed.tune import Tuning, check_tune_options
+from unpaired.embed.tune import tune as tune_classifiers
+from unpaired.files import sha256, write_json
+from unpaired.run.folder import TUNING, check_file
+from unpaired.run.record import plain, versions
+from unpaired.workflow.reading import check_reading, describe, keep_out, read_files
+from unpaired.workflow.steps import log, progress, step
+
+__all__ = ["TuneOptions", "tune"]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """Everything that ``unpaired tune`` can be told.
+
+    Attributes
+    ----------
+    label, batch, layer, source, target, recipes, missing, pairing, max_cells_per_label, hold_out_labels, test_fraction
+        As in :class:`~unpaired.workflow.align.AlignOptions`; with them and the seed the same, so are the cells.
+    minutes
+        Time for all trials together.
+    folds, device, jobs, seed
+        See :func:`unpaired.embed.tune.tune`.
+    """
+
+    label: str = "label"
+    batch: str | None = None
+    layer: str | None = None
+    source: str | None = None
+    target: str | None = None
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    missing: Literal["median", "error"] = "median"
+    pairing: Literal["none", "hide"] = "none"
+    max_cells_per_label: int | None = None
+    hold_out_labels: tuple[str, ...] = ()
+    test_fraction: float = 0.0
+    minutes: float = 10.0
+    folds: int = 5
+    device: str = "auto"
+    jobs: int = 1
+    seed: int = 0
+
+
+def tune(files: list[str], chosen: TuneOptions, *, out: str | Path | None = None, force: bool = False) -> Tuning:
+    """Read the files, try the settings of every modality's classifier, and write what was found if ``out`` is given.
+
+    Parameters
+    ----------
+    files
+        Paths or ``NAME=PATH``; see :func:`unpaired.read`.
+    chosen
+        The options.
+    out
+        JSON file to write; see docs/formats.md.
+    force
+        Replace a file that an earlier ``tune`` wrote.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be made there; raised before any work.
+    DataError, OptionError
+        As the steps raise them.
+    """
+    target = None if out is None else Path(out)
+    if target is not None:
+        check_file(target, force=force, kind=TUNING)
+    options.check_number("minutes", chosen.minutes, above=0)
+    check_reading(chosen)
+    how: dict[str, Any] = {"seconds": 60 * chosen.minutes}
+    how |= {name: getattr(chosen, name) for name in ("folds", "device", "jobs", "seed")}
+    check_tune_options(**how)
+    with step({}, "reading"):
+        data, _, _ = keep_out(*read_files(files, chosen), chosen)
+    if chosen.source is not None or chosen.target is not None:
+        data.direction(chosen.source, chosen.target)  # a name that is not there is an error here too
+    describe(data)
+    with step({}, "trials"):
+        tuning = tune_classifiers(data, **how, progress=progress())
+    for note in tuning.notes:
+        log.warning("%s", note)
+    if target is not None:
+        record = _record(tuning, chosen, [split_name(f)[1] for f in files], data.notes)
+        check_file(target, force=force, kind=TUNING)  # a long time has passed
+        write_json(target, record)
+    return tuning
+
+
+def _record(tuning: Tuning, chosen: TuneOptions, inputs: list[Path], notes: tuple[str, ...]) -> dict[str, Any]:
+    found = tuning.to_dict()
+    return {
+        "format": TUNING,
+        "format_version": FORMAT_VERSION,
+        "unpaired": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions(),
+        "options": plain(asdict(chosen)),
+        "inputs": [{"path": str(p), "sha256": sha256(p)} for p in inputs],
+        **plain(found),
+        "notes": [*notes, *tuning.notes],
+    }
