@@ -39,11 +39,17 @@ def show_alignment(result: Any, *, as_json: bool) -> None:
         If a label failed.
     """
     scores = None if result.scores is None else result.scores.to_dict()
+    if scores is not None and result.selective_risk is not None:
+        scores["selective_risk"] = result.selective_risk.to_dict()
     page = result.path / "report.html"
     if as_json:
-        typer.echo(json.dumps({"run": str(result.path), "report": str(page), "scores": scores}, indent=1))
+        said = {"run": str(result.path), "report": str(page), "verdict": result.diagnosis.verdict}
+        told = result.diagnosis.to_dict()
+        said |= {"sentence": told["sentence"], "expected": told["expected"], "scores": scores}
+        typer.echo(json.dumps(said, indent=1))
     else:
         typer.echo(repr(result.matching))
+        typer.echo(str(result.diagnosis).splitlines()[0])
         if scores is not None:
             typer.echo(score_table(scores))
         typer.echo(f"report: {page}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -92,6 +93,16 @@ class SelectiveRisk:
     def ratio(self) -> float:
         """Area over that of random order: below 1 where confidence tells better cells from worse; 1 if all are right."""
         return self.area / self.area_random if self.area_random > 0 else 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the layout of ``selective_risk`` in ``scores.json`` (see docs/formats.md)."""
+        return {
+            "kept": self.kept.tolist(),
+            "risk": self.risk.tolist(),
+            "area": self.area,
+            "area_random": self.area_random,
+            "cells": self.cells,
+        }
 
 
 def confidence(matching: Matching, data: Dataset) -> Confidence:

@@ -38,12 +38,15 @@ class Concern:
         What it means or what to do; may be empty.
     labels
         The labels it is about; empty when it is about the whole.
+    check
+        Name of the check of a diagnosis that speaks of the same thing; empty when none does.
     """
 
     severity: Literal["error", "warning"]
     what: str
     advice: str = ""
     labels: tuple[str, ...] = ()
+    check: str = ""
 
 
 def find_concerns(record: Mapping[str, Any], scores: Mapping[str, Any] | None) -> list[Concern]:
@@ -107,7 +110,9 @@ def _from_coverage(matching: Mapping[str, Any]) -> Iterator[Concern]:
         yield Concern(
             "warning",
             f"{' and '.join(parts)} {verb} no partner.",
-            "Their label is unknown, is on one side only, or could not be matched. Matching and scores leave them out.",
+            "A cell has no partner where its label is unknown, is on one side only, or could not be matched. Scores "
+            "leave such cells out.",
+            check="coverage",
         )
 
 
@@ -121,7 +126,9 @@ def _from_blocks(blocks: Sequence[Mapping[str, Any]]) -> Iterator[Concern]:
         worst = max(alike, key=lambda b: b["marginal_error"] or 0.0)
         same = len({b["advice"] for b in alike}) == 1
         text = worst["advice"] if same else f"For example, {worst['label']}: {worst['advice']}"
-        yield Concern(severity, f"{quantity(len(alike), 'label')} {what}.", text, tuple(b["label"] for b in alike))
+        check = "coverage" if state in ("absent", "too_small") else "convergence"
+        labels = tuple(b["label"] for b in alike)
+        yield Concern(severity, f"{quantity(len(alike), 'label')} {what}.", text, labels, check)
 
 
 def _kind(block: Mapping[str, Any]) -> str:
@@ -138,6 +145,7 @@ def _from_partners(matching: Mapping[str, Any]) -> Iterator[Concern]:
             f"The matching says little beyond the label: a cell of {matching['source']} stays undecided between "
             f"{number(mean[0])} of {number(mean[1])} candidates.",
             "The readings may say nothing about the cells' differences within a label, or eps is too large.",
+            check="partners",
         )
 
 
@@ -150,6 +158,7 @@ def _from_classifiers(classifiers: Mapping[str, Any]) -> Iterator[Concern]:
                 f"The classifier of {name} is no better than knowing how frequent each label is "
                 f"(cross-entropy {number(loss)}, base {number(base)}).",
                 f"The readings of {name} hardly tell its labels apart, and the matching rests on that.",
+                check=f"label signal of {name}",
             )
         error = quality["calibration_error"]
         if error is not None and error > _MISCALIBRATED:
@@ -158,6 +167,7 @@ def _from_classifiers(classifiers: Mapping[str, Any]) -> Iterator[Concern]:
                 f"The probabilities of the classifier of {name} are off by {number(error, 2)} on average "
                 "(calibration error; 0 is perfect).",
                 "Distances in the common space are distorted where it is surer, or less sure, than it should be.",
+                check=f"calibration of {name}",
             )
 
 

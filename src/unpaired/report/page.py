@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from unpaired.data.types import Array
-from unpaired.errors import DataError, OutputError, Problem
+from unpaired.errors import OutputError
 from unpaired.files import write_text
 from unpaired.report import pictures, words
 from unpaired.report.concerns import find_concerns, mean_partners, plain_notes
+from unpaired.report.saved import read_confidence, read_diagnosis, read_plane, read_scores
 from unpaired.report.translation import METRICS, read_translations
 from unpaired.report.translation_concerns import find_translation_concerns
 from unpaired.report.translation_pictures import translation_pictures
+from unpaired.report.verdict import find_verdict, without_said
 from unpaired.run.read import read_record
 
 __all__ = ["write_report"]
@@ -118,20 +119,24 @@ def _render(run: Path, record: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     pages.filters |= {n: getattr(words, n) for n in ("count", "duration", "fixed", "number", "percent", "setting")}
+    pages.filters |= {"capitalise": lambda text: text[:1].upper() + text[1:]}
     pages.filters |= {"quantity": words.quantity, "words": lambda name: _NAMES.get(name, name)}
-    scores = _read_scores(run)
+    scores, diagnosis = read_scores(run), read_diagnosis(run)
     translations = read_translations(run)
     concerns = [*find_concerns(record, scores), *find_translation_concerns(translations)]
-    xy, modality, label = _read_plane(run)
+    xy, modality, label = read_plane(run)
     names, classes = list(record["modalities"]), list(record["classes"])
-    blocks = record["matching"]["blocks"]
+    matching = record["matching"]
+    confidence = read_confidence(run, (matching["source"], matching["target"]))
     return pages.get_template("template.html.j2").render(
         r=record,
-        m=record["matching"],
+        m=matching,
         scores=scores,
-        concerns=sorted(concerns, key=lambda c: c.severity != "error"),
+        verdict=None if diagnosis is None else find_verdict(diagnosis, scores, confidence, concerns),
+        by_label={} if diagnosis is None else diagnosis["labels"],
+        concerns=sorted(without_said(concerns, diagnosis), key=lambda c: c.severity != "error"),
         notes=plain_notes(record),
-        undecided=mean_partners(blocks),
+        undecided=mean_partners(matching["blocks"]),
         kinds=_classifier_kinds(record),
         metrics=[] if scores is None else _metrics(scores),
         left_out={} if scores is None else words.by_reason(scores["coverage"]["left_out"]),
@@ -139,44 +144,14 @@ def _render(run: Path, record: Mapping[str, Any]) -> str:
         plots_classifier={
             n: pictures.classifier_pictures(q, record["embedding"]["dims"], n) for n, q in record["classifiers"].items()
         },
-        plot_partners=pictures.partners_picture(blocks),
+        plot_partners=pictures.partners_picture(matching["blocks"]) if diagnosis is None else None,
         plot_foscttm=None if scores is None else pictures.foscttm_picture(scores),
+        plot_risk=None if scores is None else pictures.risk_picture(scores),
         translations=translations,
         figures_translation=[translation_pictures(t) for t in translations],
         distance_names=METRICS,
         many=_MANY,
     )
-
-
-def _read_scores(run: Path) -> dict[str, Any] | None:
-    file = run / "scores.json"
-    if not file.exists():
-        return None
-    try:
-        scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _unreadable(file, error) from None
-    return scores
-
-
-def _read_plane(run: Path) -> tuple[Array, Array, Array]:
-    """Coordinates, modality and label of every cell: three small elements of a file that may be large."""
-    import h5py
-    from anndata.io import read_elem
-
-    file = run / "aligned.h5mu"
-    try:
-        with h5py.File(file, "r") as store:
-            xy = np.asarray(read_elem(store["obsm/X_unpaired_2d"]))
-            modality, label = (np.asarray(read_elem(store[f"obs/{k}"]), dtype=object) for k in ("modality", "label"))
-    except (OSError, KeyError) as error:
-        raise _unreadable(file, error) from None
-    return xy, modality, label
-
-
-def _unreadable(file: Path, error: Exception) -> DataError:
-    why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
-    return DataError([Problem("error", str(file), f"cannot be read ({why}).", "Run unpaired align again.")])
 
 
 def _codes(values: Array, names: Sequence[str]) -> Array:

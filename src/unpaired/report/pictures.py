@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.axes import Axes
 
-__all__ = ["classifier_pictures", "foscttm_picture", "inline_png", "inline_svg", "partners_picture", "space_pictures"]
+__all__ = [
+    "classifier_pictures",
+    "foscttm_picture",
+    "inline_png",
+    "inline_svg",
+    "partners_picture",
+    "risk_picture",
+    "space_pictures",
+]
 
 _DPI = 150
 _FONTS = ["DejaVu Sans", "Verdana", "Arial"]  # drawn with the first; a browser without it takes the next
@@ -83,6 +91,15 @@ def foscttm_picture(scores: Mapping[str, Any]) -> Markup | None:
     )
     ax.set_xlim(0, max(0.6, ax.get_xlim()[1]))
     return inline_svg(ax, "FOSCTTM by label")
+
+
+def risk_picture(scores: Mapping[str, Any]) -> Markup | None:
+    """Return FOSCTTM of the surest cells, by how many are kept; ``None`` where it was not saved."""
+    curve = scores.get("selective_risk")
+    if curve is None:
+        return None
+    ax = plots.selective_risk(curve["kept"], curve["risk"], curve["area_random"])
+    return inline_svg(ax, "FOSCTTM of the cells that the matching is surest of")
 
 
 def inline_svg(ax: Axes, alt: str) -> Markup:

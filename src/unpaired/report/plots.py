@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-__all__ = ["COLOURS", "confusion", "label_bars", "reliability", "space"]
+__all__ = ["COLOURS", "confusion", "label_bars", "plain_log_ticks", "reliability", "selective_risk", "space"]
 
 _NO_GROUP = ("#777777", "s")
 _MARKERS = ("o", "^", "s")
@@ -177,9 +177,34 @@ def label_bars(
     ax.set(xlabel=xlabel, ylim=(n - 0.4, -0.6))
     ax.grid(axis="x", color="#E5E5E5", linewidth=0.6, zorder=0)
     if log:
-        _plain_log_ticks(ax)
+        plain_log_ticks(ax)
     if any(entries):
         outside_legend(ax, handles, entries, "")
+    return tidy(ax)
+
+
+def selective_risk(kept: Sequence[float], risk: Sequence[float], random: float, *, ax: Axes | None = None) -> Axes:
+    """Draw what is gained by keeping only the surest cells.
+
+    Parameters
+    ----------
+    kept
+        Fractions of the cells that are kept, surest first.
+    risk
+        Their mean FOSCTTM.
+    random
+        That of cells kept at random.
+    ax
+        Where to draw; a new figure by default.
+    """
+    ax = new_axes(ax, 4.6, 2.8)
+    lower = np.minimum(risk, random)
+    ax.fill_between(kept, lower, random, color=COLOURS[2], alpha=0.15, linewidth=0, zorder=1)
+    ax.axhline(random, color=INK, linestyle="--", linewidth=1, zorder=2)
+    ax.plot(kept, risk, color=COLOURS[0], linewidth=1.8, zorder=3)
+    ax.annotate("kept at random", (0, random), (2, 3), textcoords="offset points", fontsize=SIZE, color=INK)
+    ax.set(xlim=(0, 1), xlabel="fraction of the cells kept, surest first", ylabel="their FOSCTTM (lower is better)")
+    ax.set_ylim(0, 1.15 * max(random, float(np.max(risk, initial=0.0)), 1e-6))
     return tidy(ax)
 
 
@@ -219,7 +244,8 @@ def _marker_path(marker: str) -> Any:
     return style.get_path().transformed(style.get_transform())
 
 
-def _plain_log_ticks(ax: Axes) -> None:
+def plain_log_ticks(ax: Axes) -> None:
+    """Write a logarithmic scale in whole numbers: 1, 2, 5, 10 and so on; fewer of them where it spans more."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=20))

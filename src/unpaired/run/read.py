@@ -49,6 +49,10 @@ class Run:
         The contents of ``scores.json``, or ``None``.
     held_out
         Cells that were kept out of all of this, or ``None``.
+    diagnosis
+        The contents of ``diagnosis.json``, or ``None``.
+    confidence
+        Modality -> how sure the matching is of every cell (NaN without partner), or ``None``.
     """
 
     path: Path
@@ -59,6 +63,8 @@ class Run:
     truth: Truth | None
     scores: Mapping[str, Any] | None
     held_out: HeldOut | None = None
+    diagnosis: Mapping[str, Any] | None = None
+    confidence: Mapping[str, Array] | None = None
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
@@ -114,17 +120,23 @@ def read_run(path: str | Path) -> Run:
         made_by=_provenance(info),
         noise_covariance=_noise_covariance(mdata, names),
     )
-    scores_file = path / "scores.json"
+    matching = _matching(record, data, mdata)
     return Run(
         path=path,
         record=record,
         data=data,
         embedding=embedding,
-        matching=_matching(record, data, mdata),
+        matching=matching,
         truth=_truth(path, data, ""),
-        scores=json.loads(scores_file.read_text(encoding="utf-8")) if scores_file.exists() else None,
+        scores=_json(path / "scores.json"),
         held_out=_held_out(path, record, data),
+        diagnosis=_json(path / "diagnosis.json"),
+        confidence=_confidence(mdata, (matching.source, matching.target)),
     )
+
+
+def _json(file: Path) -> dict[str, Any] | None:
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
 def read_truth(path: str | Path, data: Dataset) -> Truth:
@@ -258,6 +270,12 @@ def _noise_covariance(mdata: MuData, names: list[str]) -> dict[str, Array] | Non
     if any("noise_covariance" not in mdata[n].uns["unpaired"] for n in names):
         return None
     return {n: np.asarray(mdata[n].uns["unpaired"]["noise_covariance"]) for n in names}
+
+
+def _confidence(mdata: MuData, names: tuple[str, str]) -> dict[str, Array] | None:
+    if any("unpaired_confidence" not in mdata[n].obs for n in names):
+        return None
+    return {n: np.asarray(mdata[n].obs["unpaired_confidence"], dtype=np.float64) for n in names}
 
 
 def _matching(record: Mapping[str, Any], data: Dataset, mdata: MuData) -> Matching:

@@ -14,12 +14,14 @@ from unpaired.data.split import HeldOut
 from unpaired.data.types import Array, Dataset, Modality, Truth
 from unpaired.embed.embedding import Embedding
 from unpaired.embed.propensity import Propensity
+from unpaired.evaluate.confidence import Confidence, SelectiveRisk
+from unpaired.evaluate.diagnosis import Diagnosis
 from unpaired.evaluate.scores import Scores
 from unpaired.files import sha256, write_json
 from unpaired.match.matching import Matching
 from unpaired.match.transport.solution import Plan
 from unpaired.run.folder import RECORD, new_folder
-from unpaired.run.record import make_record
+from unpaired.run.record import make_record, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +41,9 @@ def write_run(
     *,
     truth: Truth | None = None,
     scores: Scores | None = None,
+    selective_risk: SelectiveRisk | None = None,
+    diagnosis: Diagnosis | None = None,
+    confidence: Confidence | None = None,
     propensity: Propensity | None = None,
     held_out: HeldOut | None = None,
     options: Mapping[str, Any] | None = None,
@@ -58,6 +63,12 @@ def write_run(
         The hidden pairing, kept so that the run can be scored again.
     scores
         Scores of the matching.
+    selective_risk
+        How the risk falls when only the surest cells are kept; written with the scores.
+    diagnosis
+        Whether the matching can be believed: what the report begins with.
+    confidence
+        How sure the matching is of every cell.
     propensity
         The fitted classifiers, for their quality.
     held_out
@@ -74,8 +85,8 @@ def write_run(
     Returns
     -------
     The path of the folder: ``run.json``, ``aligned.h5mu``, ``recipes.safetensors``, and where there are any
-    ``scores.json``, ``truth.csv`` and ``latents.safetensors``; of cells that were held out ``held_out.h5mu``,
-    ``truth_held_out.csv`` and ``latents_held_out.safetensors``. See docs/formats.md.
+    ``diagnosis.json``, ``scores.json``, ``truth.csv`` and ``latents.safetensors``; of cells that were held out
+    ``held_out.h5mu``, ``truth_held_out.csv`` and ``latents_held_out.safetensors``. See docs/formats.md.
 
     Raises
     ------
@@ -91,6 +102,9 @@ def write_run(
             matching,
             truth=truth,
             scores=scores,
+            selective_risk=selective_risk,
+            diagnosis=diagnosis,
+            confidence=confidence,
             propensity=propensity,
             held_out=held_out,
             options=options,
@@ -119,6 +133,9 @@ def fill_run(
     inputs: Sequence[str | Path],
     timings: Mapping[str, float] | None,
     held_out: HeldOut | None = None,
+    selective_risk: SelectiveRisk | None = None,
+    diagnosis: Diagnosis | None = None,
+    confidence: Confidence | None = None,
 ) -> None:
     """Write all the files of a run into the folder ``work`` (as :func:`write_run`)."""
     from safetensors.numpy import save_file
@@ -134,11 +151,14 @@ def fill_run(
         timings=timings or {},
         kept=KEEP,
     )
-    _write_h5mu(work / "aligned.h5mu", data, embedding, as_written(matching))
+    _write_h5mu(work / "aligned.h5mu", data, embedding, as_written(matching), confidence)
     recipes = {f"{n}.{k}": np.ascontiguousarray(v) for n, m in data.modalities.items() for k, v in _arrays(m).items()}
     save_file(recipes, work / "recipes.safetensors")
     if scores is not None:
-        write_json(work / "scores.json", scores.to_dict())
+        curve = {} if selective_risk is None else {"selective_risk": plain(selective_risk.to_dict())}
+        write_json(work / "scores.json", scores.to_dict() | curve)
+    if diagnosis is not None:
+        write_json(work / "diagnosis.json", plain(diagnosis.to_dict()))
     if truth is not None:
         _write_truth(work, data, truth, "")
     if held_out is not None:
@@ -162,12 +182,17 @@ def _arrays(modality: Modality) -> Mapping[str, Array]:
     return {} if modality.recipe is None else modality.recipe.arrays
 
 
-def _write_h5mu(path: Path, data: Dataset, embedding: Embedding, matching: Matching) -> None:
+def _write_h5mu(
+    path: Path, data: Dataset, embedding: Embedding, matching: Matching, confidence: Confidence | None
+) -> None:
     import mudata
 
     plans = _plans(matching)
+    cells = {n: _anndata(data, n, embedding, plans.get(n)) for n in data}
+    for name, values in ({} if confidence is None else confidence.values).items():
+        cells[name].obs["unpaired_confidence"] = values
     with mudata.set_options(pull_on_update=False):
-        mdata = mudata.MuData({n: _anndata(data, n, embedding, plans.get(n)) for n in data})
+        mdata = mudata.MuData(cells)
         mdata.obs["label"] = np.concatenate([_label_names(data, m) for m in data.modalities.values()])
         mdata.obs["modality"] = np.concatenate([np.repeat(n, len(m)) for n, m in data.modalities.items()])
         mdata.obsm["X_unpaired"] = np.concatenate([embedding[n] for n in data])

@@ -1,4 +1,4 @@
-"""Files to a run directory: read, hold out, embed, match, score, write."""
+"""Files to a run directory: read, hold out, embed, match, diagnose, score, write."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from unpaired.data.types import Dataset, Truth
 from unpaired.embed.embedding import Embedding
 from unpaired.embed.propensity import Propensity
 from unpaired.errors import DataError, OptionError
+from unpaired.evaluate.confidence import Confidence, SelectiveRisk, confidence, selective_risk
+from unpaired.evaluate.diagnose import diagnose
+from unpaired.evaluate.diagnosis import Diagnosis
 from unpaired.evaluate.scores import Scores, score
 from unpaired.match.matching import Matching
 from unpaired.match.neighbours import check_snn_options, match_snn
@@ -94,17 +97,23 @@ class AlignResult:
         The run directory.
     matching
         The matching. Where a method makes whole rows, the files keep their largest entries.
+    diagnosis
+        Whether it can be believed.
     scores
         Its scores, if the truth was known.
+    selective_risk
+        What is gained by keeping only the cells that it is surest of, if the truth was known.
     """
 
     path: Path
     matching: Matching
+    diagnosis: Diagnosis
     scores: Scores | None
+    selective_risk: SelectiveRisk | None
 
 
 def align(files: list[str], out: str | Path, chosen: AlignOptions, *, force: bool = False) -> AlignResult:
-    """Read the files, embed, match, score if the truth is known, and write a run directory with its report.
+    """Read the files, embed, match, diagnose, score if the truth is known, and write a run directory with its report.
 
     Parameters
     ----------
@@ -177,10 +186,15 @@ def _run(
         space = propensity.transform(data)
     with step(clock, "matching"):
         matching = _match(data, space, chosen, source, target)
-    scores = None
+    written = as_written(matching)
+    with step(clock, "diagnosing"):
+        sure = confidence(written, data)
+        diagnosis = diagnose(data, space, written, sure=sure, seed=chosen.seed)
+    scores, risk = None, None
     if truth is not None:
         with step(clock, "scoring"):
-            data, scores = _score(data, truth, as_written(matching), chosen.seed)
+            data, scores = _score(data, truth, written, chosen.seed)
+            risk = _risk(written, truth, data, sure)
     with step(clock, "writing"), new_folder(Path(out), force=force) as work:
         fill_run(
             work,
@@ -190,13 +204,16 @@ def _run(
             truth=truth,
             held_out=held_out,
             scores=scores,
+            selective_risk=risk,
+            diagnosis=diagnosis,
+            confidence=sure,
             propensity=propensity,
             options=asdict(chosen),
             inputs=inputs,
             timings=clock,
         )
         write_report(work)
-    return AlignResult(Path(out), matching, scores)
+    return AlignResult(Path(out), matching, diagnosis, scores, risk)
 
 
 def _score(data: Dataset, truth: Truth, matching: Matching, seed: int) -> tuple[Dataset, Scores | None]:
@@ -207,6 +224,14 @@ def _score(data: Dataset, truth: Truth, matching: Matching, seed: int) -> tuple[
         note = f"warning: {error.problems[0].what}"
         log.warning("%s", note)
         return replace(data, notes=(*data.notes, note)), None
+
+
+def _risk(matching: Matching, truth: Truth, data: Dataset, sure: Confidence) -> SelectiveRisk | None:
+    """Return how well the confidence tells better cells from worse; ``None`` where no true pair can say so."""
+    try:
+        return selective_risk(matching, truth, data, sure=sure)
+    except DataError:
+        return None
 
 
 def _propensity(chosen: AlignOptions) -> Propensity:
