@@ -22,7 +22,7 @@ from unpaired.options import check_seed
 
 __all__ = ["diagnose"]
 
-TRACE, FOSCTTM = 2.0, 0.42
+TRACE, FOSCTTM = 2.0, 0.40
 """Expected trace over uniform and FOSCTTM from which on cell-level matches are worth using."""
 
 
