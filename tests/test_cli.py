@@ -248,7 +248,7 @@ def test_the_published_recipe_can_be_chosen(files, tmp_path, run_cli):
 
 def test_each_modality_can_have_its_own_classifier_and_epochs(files, tmp_path, run_cli):
     one = ("--classifier", "rna=mlp", "--classifier", "image=mlp", "--epochs", "rna=2", "--epochs", "image=3")
-    code, _, err = run_cli("align", *files, *FAST, *one, "--out", tmp_path / "run")
+    code, _, err = run_cli("align", *files, "--label", "perturbation", "--folds", "2", *one, "--out", tmp_path / "run")
     assert code == 0, err
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["options"]["epochs"] == record["embedding"]["options"]["epochs"] == {"rna": 2, "image": 3}
