@@ -13,7 +13,7 @@ from unpaired.data.types import Dataset, Modality
 from unpaired.embed.embedding import Provenance
 from unpaired.errors import OptionError
 from unpaired.match.block import Product, Status
-from unpaired.match.blocks import cells_by_label, match_labels, one_by_one
+from unpaired.match.blocks import cells_by_label, evenly, match_labels, one_by_one
 from unpaired.match.neighbours import match_snn
 from unpaired.match.null import match_random, match_uniform
 from unpaired.match.transport import match_ot
@@ -185,6 +185,27 @@ def test_the_cells_of_a_label_come_in_canonical_order(problem, seed, unlabelled)
         assert len(cells) == len(data.classes)
         for code, rows in enumerate(cells):
             assert np.array_equal(rows, side.order[side.labels[side.order] == code])
+
+
+@settings(max_examples=100, deadline=None)
+@given(n=st.integers(0, 400), most=st.integers(1, 300))
+def test_some_cells_are_spread_evenly_over_all(n, most):
+    cells = np.arange(n)[::-1] * 3
+    some = evenly(cells, most)
+    assert len(some) == min(n, most)
+    at = (n - 1) - some // 3
+    assert (np.diff(at) > 0).all()
+    if n > most:
+        assert at[0] == 0
+        steps = np.diff(np.r_[at, n])
+        assert steps.max() - steps.min() <= 1
+    else:
+        assert some is cells
+
+
+def test_of_rows_of_a_table_whole_rows_are_kept():
+    table = np.arange(24).reshape(8, 3)
+    assert np.array_equal(evenly(table, 3), table[[0, 2, 5]])
 
 
 # ------------------------------------------------------------------ cells

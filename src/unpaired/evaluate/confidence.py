@@ -91,7 +91,7 @@ class SelectiveRisk:
 
     @property
     def ratio(self) -> float:
-        """Area over that of random order: below 1 where confidence tells better cells from worse; 1 if all are right."""
+        """Area over that of random order: below 1 where confidence tells better cells from worse, 1 without errors."""
         return self.area / self.area_random if self.area_random > 0 else 1.0
 
     def to_dict(self) -> dict[str, Any]:
