@@ -37,13 +37,39 @@ def test_align_writes_a_run_and_prints_where_the_report_is(files, tmp_path, run_
     assert code == 0, err
     assert out.splitlines()[-1] == f"report: {tmp_path / 'run' / 'report.html'}"
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
-        "aligned.h5mu", "recipes.safetensors", "report.html", "run.json",
+        "aligned.h5mu", "diagnosis.json", "recipes.safetensors", "report.html", "run.json",
     }  # fmt: skip
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["options"]["label"] == "perturbation"
     assert record["inputs"][0]["path"] == str(files[0])
     assert record["matching"]["options"]["eps_from"] == "noise"
-    assert set(record["seconds"]) >= {"reading", "classifiers", "matching"}
+    assert set(record["seconds"]) >= {"reading", "classifiers", "matching", "diagnosing"}
+
+
+def test_align_says_the_verdict(files, tmp_path, run_cli):
+    code, out, err = run_cli("align", *files, *FAST, "--out", tmp_path / "run")
+    assert code == 0, err
+    saved = json.loads((tmp_path / "run" / "diagnosis.json").read_text())
+    assert out.splitlines()[1] == f"{saved['verdict'].upper()}: {saved['sentence']}"
+    code, out, err = run_cli("align", *files, *FAST, "--json", "--force", "--out", tmp_path / "run")
+    assert code == 0, err
+    said = json.loads(out)
+    assert {k: said[k] for k in ("verdict", "sentence", "expected")} == {
+        k: saved[k] for k in ("verdict", "sentence", "expected")
+    }
+
+
+def test_labels_without_signal_are_no_failure_but_not_to_be_used(tmp_path, run_cli):
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        table = pd.DataFrame(rng.normal(size=(60, 3)), columns=["x", "y", "z"])
+        table.assign(id=[f"c{i}" for i in range(60)], label=["s", "t", "u"] * 20).to_csv(
+            tmp_path / f"{name}.csv", index=False
+        )
+    code, out, err = run_cli("align", tmp_path / "a.csv", tmp_path / "b.csv", *FAST[2:], "--out", tmp_path / "run")
+    assert code == 0, err
+    assert "DO NOT USE: The labels carry no signal" in out
+    assert "Do not use" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_align_with_hidden_pairs_scores_and_score_repeats_it(files, tmp_path, run_cli):
@@ -53,6 +79,7 @@ def test_align_with_hidden_pairs_scores_and_score_repeats_it(files, tmp_path, ru
     assert first == json.loads((tmp_path / "run" / "scores.json").read_text())
     assert first["trace_over_uniform"] > 1.5
     assert first["coverage"]["pairs"] == 60
+    assert first["selective_risk"]["cells"] == 60
     code, out, _ = run_cli("score", tmp_path / "run", "--json")
     assert code == 0
     again = json.loads(out)

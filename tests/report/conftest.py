@@ -1,9 +1,11 @@
 """Tiny runs to report on: real data through the real rooms, a second or two each."""
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 
@@ -11,6 +13,8 @@ from unpaired.data.preprocess import prepare
 from unpaired.data.types import Dataset, Modality, Truth
 from unpaired.embed.embedding import features_embedding
 from unpaired.embed.propensity import Propensity
+from unpaired.evaluate.confidence import confidence, selective_risk
+from unpaired.evaluate.diagnose import diagnose
 from unpaired.evaluate.scores import score
 from unpaired.match.neighbours import match_snn
 from unpaired.match.transport import match_ot
@@ -39,10 +43,11 @@ def tiny_data(counts, other=None, *, notes=(), seed=0):
 
 
 def make_run(out, data, truth=None, **options):
-    """Match, score if the truth is given, and write."""
+    """Match, diagnose, score if the truth is given, and write, as ``unpaired align`` does."""
     propensity = Propensity(classifier="logistic", folds=3, repeats=2, seed=0).fit(data)
     space = propensity.transform(data)
     matching = match_ot(data, space, **options)
+    sure = confidence(matching, data)
     source = out.parent / f"{out.name}.csv"
     source.write_text("id\n")
     return write_run(
@@ -52,6 +57,9 @@ def make_run(out, data, truth=None, **options):
         matching,
         truth=truth,
         scores=None if truth is None else score(matching, truth, data),
+        selective_risk=None if truth is None else selective_risk(matching, truth, data, sure=sure),
+        diagnosis=diagnose(data, space, matching, sure=sure),
+        confidence=sure,
         propensity=propensity,
         options={"seed": 0},
         inputs=[source],
@@ -88,6 +96,21 @@ def bare(tmp_path_factory):
     return write_run(tmp_path_factory.mktemp("bare") / "run", data, space, match_snn(data, space, k=5))
 
 
+@pytest.fixture(scope="session")
+def older(known, tmp_path_factory):
+    """The good run as it was written before there was a diagnosis."""
+    run = tmp_path_factory.mktemp("older") / "run"
+    shutil.copytree(known, run)
+    (run / "diagnosis.json").unlink()
+    scores = json.loads((run / "scores.json").read_text())
+    del scores["selective_risk"]
+    (run / "scores.json").write_text(json.dumps(scores))
+    with h5py.File(run / "aligned.h5mu", "a") as store:
+        for name in ("rna", "image"):
+            del store[f"mod/{name}/obs/unpaired_confidence"]
+    return run
+
+
 @pytest.fixture
 def record(known):
     """The record of the good run, to be changed."""
@@ -98,6 +121,12 @@ def record(known):
 def scores(known):
     """The scores of the good run, to be changed."""
     return json.loads((known / "scores.json").read_text())
+
+
+@pytest.fixture
+def diagnosis(known):
+    """The diagnosis of the good run, to be changed."""
+    return json.loads((known / "diagnosis.json").read_text())
 
 
 @pytest.fixture(scope="session")

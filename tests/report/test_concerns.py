@@ -50,6 +50,7 @@ def test_a_classifier_must_beat_the_frequencies(record, loss, wanted):
     found = find_concerns(record, None)
     assert len(found) == wanted
     assert all("classifier of rna is no better" in c.what for c in found)
+    assert all(c.check == "label signal of rna" for c in found)
 
 
 @pytest.mark.parametrize(("error", "wanted"), [(0.1, 0), (0.11, 1), (None, 0)])
@@ -58,12 +59,14 @@ def test_probabilities_must_be_honest(record, error, wanted):
     found = find_concerns(record, None)
     assert len(found) == wanted
     assert all("0.11" in c.what and "image" in c.what for c in found)
+    assert all(c.check == "calibration of image" for c in found)
 
 
 def test_cells_without_partner(record):
     record["matching"]["coverage"] |= {"source": 57}
     (found,) = find_concerns(record, None)
     assert found.what == "3 of 60 cells of rna (5.0 %) have no partner."
+    assert found.check == "coverage"
 
 
 def test_scores_of_some_pairs(record, scores):
@@ -85,6 +88,29 @@ def test_an_undecided_matching(record):
         block["partners"] = 0.95 * block["target_cells"]
     (found,) = find_concerns(record, None)
     assert "says little beyond the label" in found.what
+    assert found.check == "partners"
+
+
+@pytest.mark.parametrize(
+    ("changes", "check"),
+    [
+        ({"state": "absent", "advice": "a"}, "coverage"),
+        ({"state": "too_small", "advice": "a"}, "coverage"),
+        ({"state": "not_converged", "advice": "a", "marginal_error": 0.1}, "convergence"),
+        ({"state": "failed", "advice": "a"}, "convergence"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else v["state"],
+)
+def test_a_warning_of_a_label_names_the_check_that_says_it(record, changes, check):
+    spoil(record, "a", **changes)
+    assert [c.check for c in find_concerns(record, None)] == [check]
+
+
+def test_what_no_check_says_names_none(record, scores):
+    record["notes"] = ["warning: w"]
+    scores["coverage"] |= {"pairs": 58}
+    scores["trace_over_uniform"] = 0.9
+    assert [c.check for c in find_concerns(record, scores)] == ["", "", ""]
 
 
 def test_mean_partners_is_over_matched_cells():

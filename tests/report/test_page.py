@@ -29,7 +29,7 @@ def text_of(html):
 
 
 def section(html, name):
-    return html.split(f'<section id="{name}">')[1].split("</section>")[0]
+    return re.split(f'<section id="{name}"[^>]*>', html)[1].split("</section>")[0]
 
 
 def rows_of(html):
@@ -52,6 +52,11 @@ def troubled_page(troubled, tmp_path_factory):
 @pytest.fixture(scope="module")
 def many_page(many, tmp_path_factory):
     return read(many, tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def older_page(older, tmp_path_factory):
+    return read(older, tmp_path_factory.mktemp("page"))
 
 
 @pytest.fixture(scope="module")
@@ -81,27 +86,29 @@ def test_nothing_comes_from_outside(page, request):
     assert not re.search("https?://", without_namespaces)
 
 
-@pytest.mark.parametrize("page", ["known_page", "troubled_page", "many_page", "bare_page"])
+@pytest.mark.parametrize("page", ["known_page", "troubled_page", "many_page", "older_page", "bare_page"])
 def test_what_is_not_known_is_a_dash(page, request):
     assert not re.search(r"\b(nan|None|inf|Undefined)\b", text_of(request.getfixturevalue(page)), flags=re.IGNORECASE)
 
 
 def test_unknown_numbers_of_absent_labels_are_dashes(troubled_page):
     (row,) = [r for r in rows_of(section(troubled_page, "matching")) if r[0] == "only rna"]
-    assert row == ["only rna", "5", "0", DASH, "absent", DASH, DASH, DASH]
+    assert row == ["only rna", "5", "0", DASH, DASH, DASH, "absent", DASH, DASH, DASH]
 
 
-def test_answer_gives_the_saved_headline(known, known_page):
+@pytest.mark.parametrize("page", ["known_page", "older_page"])
+def test_answer_gives_the_saved_headline(known, page, request):
     scores = json.loads((known / "scores.json").read_text())
     record = json.loads((known / "run.json").read_text())
-    answer = text_of(known_page.split('id="answer">')[1].split("</p>")[0])
+    answer = text_of(request.getfixturevalue(page).split('id="answer">')[1].split("</p>")[0])
     assert "60 cells of rna were matched to 60 cells of image" in answer
     assert "(all 3 labels)" in answer
     assert f"{scores['trace_over_uniform']:#.2g} times as likely" in answer
     assert f"{scores['foscttm']['source']:.3f} / {scores['foscttm']['target']:.3f}" in answer
     blocks = record["matching"]["blocks"]
     partners = sum(b["partners"] * b["source_cells"] for b in blocks) / 60
-    assert f"between about {partners:.2g} of 20 candidates" in answer
+    said = f"between about {partners:.2g} of 20 candidates" in answer
+    assert said == (page == "older_page"), "a check says it, where there are checks"
     assert "No truth" not in answer
 
 
@@ -135,25 +142,39 @@ def test_label_that_is_no_better_than_chance_is_shaded(known, tmp_path):
     assert shaded == ["a"]
 
 
-@pytest.mark.parametrize("page", ["known_page", "troubled_page"])
-def test_warnings_come_first(page, request):
+@pytest.mark.parametrize("page", ["known_page", "troubled_page", "older_page"])
+def test_the_verdict_and_the_warnings_come_first(page, request):
     html = request.getfixturevalue(page)
     titles = re.findall(r"<h2>(.*?)</h2>", html)
-    wanted = ["Warnings", "What went in", "Classifiers", "The common space", "Matching", "Scores", "How it was made"]
-    assert titles == [t for t in wanted if t != "Scores" or page == "known_page"]
+    wanted = ["Reasons", "Warnings", "What went in", "Classifiers", "The common space", "Matching", "Scores"]
+    wanted.append("How it was made")
+    without = {"troubled_page": "Scores", "older_page": "Reasons"}.get(page)
+    assert titles == [t for t in wanted if t != without]
+    assert html.index('<section id="verdict"') < html.index('id="answer"') < html.index("<h2>")
     assert "<table" not in html.split("<h2>")[0]
 
 
-def test_when_all_is_well_the_page_says_so(known_page):
-    warnings = section(known_page, "warnings")
+@pytest.mark.parametrize("page", ["known_page", "older_page"])
+def test_when_all_is_well_the_page_says_so(page, request):
+    warnings = section(request.getfixturevalue(page), "warnings")
     assert "No warnings" in warnings
+    assert ("can be taken at their word" in warnings) == (page == "older_page")
     assert 'class="warning"' not in warnings
 
 
-def test_without_truth_the_page_says_what_it_cannot(troubled_page):
-    answer = text_of(troubled_page.split('id="answer">')[1].split("</p>")[0])
+def test_without_truth_and_diagnosis_the_page_says_what_it_cannot(bare_page):
+    answer = text_of(bare_page.split('id="answer">')[1].split("</p>")[0])
     assert "No truth was given, so this page cannot say how many of the matches are right" in answer
-    assert "FOSCTTM" not in troubled_page
+    assert "FOSCTTM" not in bare_page
+
+
+def test_without_truth_the_expected_quality_stands_in_for_it(troubled, troubled_page):
+    answer = text_of(troubled_page.split('id="answer">')[1].split("</p>")[0])
+    assert "No truth" not in troubled_page
+    assert json.loads((troubled / "diagnosis.json").read_text())["sentence"] in text_of(
+        section(troubled_page, "verdict")
+    )
+    assert "The true pairs are known" not in answer
     assert "(5 of 7 labels)" in answer
     assert "65 of 75 cells of rna were matched to 62 cells of image" in answer
 
@@ -168,10 +189,12 @@ def test_a_run_without_classifiers_does_not_speak_of_them(bare_page):
 
 def test_troubles_are_named_with_their_advice(troubled_page):
     warnings = re.findall(r'<li class="warning">(.*?)</li>', section(troubled_page, "warnings"), flags=re.DOTALL)
-    seen = [text_of(w).strip() for w in warnings]
+    assert [text_of(w).strip() for w in warnings] == ["Warning: memory:rna: a feature is <b>constant</b>."]
     assert "No warnings" not in troubled_page
-    assert seen[0] == "Warning: memory:rna: a feature is <b>constant</b>."
-    assert seen[1].startswith("Warning: 10 of 75 cells of rna (13.3 %) have no partner.")
+    (coverage,) = re.findall(r"<li[^>]*>(?:(?!</li>).)*<b>Coverage\.</b>.*?</li>", troubled_page, flags=re.DOTALL)
+    seen = [text_of(w).strip() for w in re.findall(r'<div class="added">(.*?)</div>', coverage, flags=re.DOTALL)]
+    assert "65 of 75 cells of rna and 62 of 62 of image are matched, in 5 of 7 labels." in text_of(coverage)
+    assert seen[0].startswith("A cell has no partner where its label is unknown")
     absent = [w for w in seen if "image has no cell of this label" in w]
     small = [w for w in seen if "image has one cell of this label" in w]
     assert len(absent) == len(small) == 1, "labels with the same advice share a line"
@@ -186,6 +209,16 @@ def test_notes_are_apart_from_warnings(troubled_page):
     assert "<li>a plain remark.</li>" in notes
     assert "not trained on" in notes
     assert "constant" not in notes
+
+
+def test_without_a_diagnosis_all_troubles_are_warnings(troubled, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(troubled, run)
+    (run / "diagnosis.json").unlink()
+    seen = text_of(section(read(run, tmp_path), "warnings"))
+    assert "10 of 75 cells of rna (13.3 %) have no partner." in seen
+    assert "2 labels not matched." in seen
+    assert "2 labels matched without information." in seen
 
 
 def test_names_are_escaped(troubled_page):
@@ -221,8 +254,16 @@ def test_classifiers_are_shown_with_their_bases(known, known_page):
 
 def test_pictures_are_in_the_page(known_page):
     assert section(known_page, "space").count('src="data:image/png;base64,') == 2
-    assert section(known_page, "matching").count("<svg") == 1
-    assert section(known_page, "scores").count("<svg") == 1
+    assert known_page.split("</header>")[0].count("<svg") == 1
+    assert section(known_page, "reasons").count("<svg") == 4
+    assert "<svg" not in section(known_page, "matching"), "partners by label are among the reasons"
+    assert section(known_page, "scores").count("<svg") == 2
+
+
+def test_a_run_without_diagnosis_keeps_its_pictures_and_says_so(older_page):
+    assert "written without a diagnosis" in text_of(section(older_page, "verdict"))
+    assert section(older_page, "matching").count("<svg") == 1
+    assert section(older_page, "scores").count("<svg") == 1
 
 
 def test_pictures_show_every_cell_of_the_space(troubled, tmp_path, monkeypatch):
@@ -282,16 +323,23 @@ def test_tables_of_many_labels_are_folded(known_page, many_page):
 
 
 def test_long_names_alike_stay_apart_in_pictures(many_page):
-    picture = section(many_page, "matching").split("</svg>")[0]
-    assert ">GENE7<" in picture
-    assert "knock-down" not in picture
+    pictures = re.findall(r"<svg.*?</svg>", section(many_page, "reasons"), flags=re.DOTALL)
+    by_label = [p for p in pictures if "by label" in p[:200]]
+    assert len(by_label) == 2
+    for picture in by_label:
+        assert re.search(r">GENE\d+<", picture)
+        assert "knock-down" not in picture
 
 
 def test_only_the_picture_is_read_of_the_large_file(known, known_page, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(known, run)
     with h5py.File(run / "aligned.h5mu", "a") as store:
-        del store["mod"], store["obsp"], store["obsm/X_unpaired"]
+        del store["obsp"], store["obsm/X_unpaired"]
+        for modality in store["mod"].values():
+            for name in [*modality, *(f"obs/{k}" for k in modality["obs"] if k != "unpaired_confidence")]:
+                if name != "obs":
+                    del modality[name]
     assert read(run, tmp_path) == known_page
 
 
@@ -301,7 +349,9 @@ def test_a_folder_that_is_no_run_is_an_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("name", "content"), [("aligned.h5mu", None), ("aligned.h5mu", "x"), ("scores.json", "{")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("aligned.h5mu", None), ("aligned.h5mu", "x"), ("scores.json", "{"), ("diagnosis.json", "{")]
+)
 def test_a_broken_file_is_an_error(known, tmp_path, name, content):
     run = tmp_path / "run"
     shutil.copytree(known, run)

@@ -35,8 +35,9 @@ def overlapping(axis):
         lambda ax: plots.confusion(np.eye(3), list("abc"), ax=ax),
         lambda ax: plots.space(np.zeros((4, 2)), np.array([0, 1, 0, 1]), ["x", "y"], ax),
         lambda ax: plots.label_bars(["a", "b"], [1, 2], ax=ax),
+        lambda ax: plots.selective_risk([0.5, 1.0], [0.1, 0.2], 0.2, ax=ax),
     ],
-    ids=["reliability", "confusion", "space", "label_bars"],
+    ids=["reliability", "confusion", "space", "label_bars", "selective_risk"],
 )
 def test_draws_on_the_axes_it_is_given_or_on_its_own(plot):
     ax = Figure().add_subplot()
@@ -186,3 +187,14 @@ def test_names_are_text_and_not_formulas():
 def test_colours_are_okabe_and_ito():
     assert len(set(plots.COLOURS)) == 7
     assert to_rgba(plots.COLOURS[0]) == to_rgba("#0072B2")
+
+
+def test_selective_risk_draws_the_curve_and_the_line_of_random_order():
+    kept, risk = [0.1, 0.5, 1.0], [0.1, 0.3, 0.4]
+    ax = plots.selective_risk(kept, risk, 0.4)
+    draw(ax)
+    random, curve = ax.lines
+    assert set(random.get_ydata()) == {0.4}
+    assert (list(curve.get_xdata()), list(curve.get_ydata())) == (kept, risk)
+    assert ax.get_ylim()[0] == 0
+    assert ax.get_ylim()[1] > 0.4

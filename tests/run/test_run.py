@@ -13,6 +13,7 @@ import pytest
 import unpaired as up
 from unpaired.embed.embedding import Provenance
 from unpaired.errors import DataError, OutputError
+from unpaired.evaluate.confidence import Confidence, confidence, selective_risk
 from unpaired.files import sha256, write_json, write_text
 from unpaired.match.transport.solution import Plan
 from unpaired.run.folder import check_target, new_folder
@@ -39,7 +40,19 @@ def job():
 def run(job, tmp_path):
     data, truth, model, space, matching = job
     scores = up.score(matching, truth, data)
-    return up.write_run(tmp_path / "run", data, space, matching, truth=truth, scores=scores, propensity=model)
+    sure = confidence(matching, data)
+    return up.write_run(
+        tmp_path / "run",
+        data,
+        space,
+        matching,
+        truth=truth,
+        scores=scores,
+        selective_risk=selective_risk(matching, truth, data, sure=sure),
+        diagnosis=up.diagnose(data, space, matching, sure=sure),
+        confidence=sure,
+        propensity=model,
+    )
 
 
 def test_a_run_reads_back_as_it_was_written(job, run):
@@ -74,6 +87,72 @@ def test_a_run_scores_the_same_when_read_back(run):
     again = up.score(back.matching, back.truth, back.data).to_dict()
     assert again["trace"] == pytest.approx(back.scores["trace"], rel=1e-5)
     assert again["foscttm"] == pytest.approx(back.scores["foscttm"], abs=1e-3)
+
+
+def test_a_run_keeps_its_diagnosis(job, run):
+    data, _, _, space, matching = job
+    back = up.read_run(run)
+    said = up.diagnose(data, space, matching)
+    assert back.diagnosis.keys() == said.to_dict().keys()
+    assert (back.diagnosis["verdict"], back.diagnosis["sentence"]) == (said.verdict, said.sentence)
+    assert back.diagnosis["expected"]["foscttm"] == pytest.approx(said.expected.foscttm)
+    assert [c["name"] for c in back.diagnosis["checks"]] == [c.name for c in said.checks]
+    assert back.diagnosis["labels"].keys() == said.labels.keys()
+    assert "diagnosis.json" in back.record["outputs"]
+
+
+def test_a_run_keeps_how_sure_it_is_of_every_cell(job, run):
+    data, _, _, _, matching = job
+    sure = confidence(matching, data)
+    with mudata.set_options(pull_on_update=False):
+        plain = mudata.read_h5mu(run / "aligned.h5mu")
+    back = up.read_run(run)
+    for name in data:
+        assert np.array_equal(back.confidence[name], sure.values[name])
+        assert np.array_equal(plain[name].obs["unpaired_confidence"], sure.values[name])
+
+
+def test_a_run_keeps_the_curve_of_selective_risk(job, run):
+    data, truth, _, _, matching = job
+    curve = up.read_run(run).scores["selective_risk"]
+    wanted = selective_risk(matching, truth, data)
+    assert curve.keys() == {"kept", "risk", "area", "area_random", "cells"}
+    assert curve["kept"] == pytest.approx(wanted.kept)
+    assert curve["risk"] == pytest.approx(wanted.risk)
+    assert (curve["cells"], curve["area"]) == (wanted.cells, pytest.approx(wanted.area))
+    assert curve["area"] / curve["area_random"] == pytest.approx(wanted.ratio)
+
+
+def test_a_run_without_diagnosis_has_none(job, tmp_path):
+    data, truth, _, space, matching = job
+    run = up.write_run(tmp_path / "run", data, space, matching, truth=truth, scores=up.score(matching, truth, data))
+    back = up.read_run(run)
+    assert (back.diagnosis, back.confidence) == (None, None)
+    assert "selective_risk" not in back.scores
+    assert not (run / "diagnosis.json").exists()
+
+
+def test_what_a_diagnosis_does_not_know_is_null(job, tmp_path):
+    """And a cell without confidence has none when it is read back."""
+    data, _, _, space, matching = job
+    nan = float("nan")
+    said = up.diagnose(data, space, matching)
+    first = next(iter(said.labels))
+    labels = {**said.labels, first: replace(said.labels[first], claimed_foscttm=nan)}
+    checks = (replace(said.checks[0], value=nan, details={"p_value": np.float64("inf")}), *said.checks[1:])
+    values = {n: np.full(len(data[n]), nan) for n in data}
+    run = up.write_run(
+        tmp_path / "run",
+        data,
+        space,
+        matching,
+        diagnosis=replace(said, labels=labels, checks=checks),
+        confidence=Confidence(values, {}),
+    )
+    back = up.read_run(run)
+    assert back.diagnosis["labels"][first]["claimed_foscttm"] is None
+    assert (back.diagnosis["checks"][0]["value"], back.diagnosis["checks"][0]["details"]) == (None, {"p_value": None})
+    assert all(np.isnan(v).all() for v in back.confidence.values())
 
 
 def test_plain_mudata_reads_the_alignment(job, run):

@@ -194,7 +194,7 @@ def _run(
     if truth is not None:
         with step(clock, "scoring"):
             data, scores = _score(data, truth, written, chosen.seed)
-            risk = _risk(written, truth, data, sure)
+            risk = None if scores is None else _risk(written, truth, data, sure)
     with step(clock, "writing"), new_folder(Path(out), force=force) as work:
         fill_run(
             work,
