@@ -7,13 +7,13 @@ user's data are another data set, too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from unpaired.data.types import Array
-from unpaired.evaluate.expected import CEILING, Evidence, Rule, features
+from unpaired.evaluate.expected import CEILING, MARGIN, Evidence, Rule, features
 
 __all__ = ["Judged", "judge", "learn"]
 
@@ -32,6 +32,8 @@ class Judged:
         ``(n,)`` trace over uniform, or 0.5 less FOSCTTM.
     low, high
         ``(n,)`` interval of the prediction, from the errors on the other data sets.
+    owners
+        ``(n,)`` the data set of each.
     rule
         The rule learned from all, with the quantiles of the errors made on data sets left out.
     """
@@ -40,6 +42,7 @@ class Judged:
     measured: Array
     low: Array
     high: Array
+    owners: Array
     rule: Rule
 
     @property
@@ -50,9 +53,15 @@ class Judged:
         return float(spearmanr(self.predicted, self.measured).statistic)
 
     @property
-    def covered(self) -> float:
-        """Share of the measured values that lie within their interval."""
-        return float(((self.measured >= self.low) & (self.measured <= self.high)).mean())
+    def covered(self) -> dict[str, float]:
+        """Data set -> share of its measured values that lie within their interval."""
+        inside = (self.measured >= self.low) & (self.measured <= self.high)
+        return {str(name): float(inside[self.owners == name].mean()) for name in np.unique(self.owners)}
+
+    def take(self, rows: Array) -> Judged:
+        """Return some of the results only."""
+        names = ("predicted", "measured", "low", "high", "owners")
+        return replace(self, **{n: getattr(self, n)[rows] for n in names})
 
 
 def judge(results: Sequence[Mapping[str, Any]], groups: Sequence[str], what: str) -> Judged:
@@ -80,16 +89,26 @@ def judge(results: Sequence[Mapping[str, Any]], groups: Sequence[str], what: str
         predicted[out] = (
             _floor(what) + np.minimum(CEILING, np.exp(x[out] @ learn(x[~out], y[~out], owners[~out]))) * claim[out]
         )
-    # Errors of a lead near zero, or below it, are no ratios: they are taken over the larger of lead and a hundredth.
-    errors = _log_error(measured, predicted, what)
-    low, high = np.empty(len(y)), np.empty(len(y))
+    errors = _errors(measured, predicted, what)
+    ends = np.empty((2, len(y)))
     for name in np.unique(owners):
         out = owners == name
-        low[out], high[out] = _ends(errors[~out], owners[~out])
-    ends = _ends(errors, owners)
+        ends[:, out] = _ends(errors[~out], owners[~out])[:, None]
     constant, distance, spread, blind = (float(c) for c in learn(x, y, owners))
-    rule = Rule(constant, distance, spread, blind, float(ends[0]), float(ends[1]))
-    return Judged(predicted, measured, predicted * np.exp(low), predicted * np.exp(high), rule)
+    low, high = _ends(errors, owners)
+    rule = Rule(constant, distance, spread, blind, float(low), float(high))
+    return Judged(predicted, measured, _shift(predicted, ends[0], what), _shift(predicted, ends[1], what), owners, rule)
+
+
+def _errors(measured: Array, predicted: Array, what: str) -> Array:
+    if what == "trace":
+        return np.asarray(np.log(np.maximum(measured, 0.1) / predicted))
+    return (measured - predicted) / (predicted + MARGIN)
+
+
+def _shift(predicted: Array, by: Array, what: str) -> Array:
+    """Return where an error leads to."""
+    return predicted * np.exp(by) if what == "trace" else predicted + by * (predicted + MARGIN)
 
 
 def _ends(errors: Array, owners: Array) -> Array:
@@ -101,7 +120,7 @@ def _ends(errors: Array, owners: Array) -> Array:
 
 
 def learn(x: Array, y: Array, owners: Array) -> Array:
-    """Return the coefficients of a ridge regression in which no data set counts by its number of pairs."""
+    """Return the coefficients of a ridge regression in which a data set counts by the square root of its results."""
     _, place, counts = np.unique(owners, return_inverse=True, return_counts=True)
     weight = counts[place] ** -0.5
     penalty = _RIDGE * np.eye(x.shape[1])
@@ -120,8 +139,3 @@ def _claim(evidence: Evidence, what: str) -> float:
 def _measured(result: Mapping[str, Any], what: str) -> float:
     own = result["measured"]
     return float(own["trace_over_uniform"] if what == "trace" else 0.5 - own["foscttm"]["mean"])
-
-
-def _log_error(measured: Array, predicted: Array, what: str) -> Array:
-    least = 0.1 if what == "trace" else 0.01
-    return np.asarray(np.log(np.maximum(measured, least) / np.maximum(predicted, least)))

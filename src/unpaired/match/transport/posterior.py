@@ -17,8 +17,8 @@ averaged:
   other. Where the two disagree, their geometric mean: the covariance of two truths that are as alike as their spreads
   allow.
 * what the coupling made with that first C shows: the mean of ``x_i y_j^T`` over it. It was made with that C and
-  largely confirms it, but the label's cells are no Gaussian cloud: a direction in which the two clouds cannot be laid on
-  each other loses weight here, one in which they fit better than their spreads say gains.
+  largely confirms it, but a label's cells are no Gaussian cloud: a direction in which the two clouds cannot be laid
+  on each other loses weight here, one in which they fit better than their spreads say gains.
 
 Correlations are therefore assumptions about the data, not findings; :func:`unpaired.diagnose` asks whether they hold.
 """
@@ -138,8 +138,9 @@ def weigh(
         If coordinates or noise are not finite.
     """
     check_embedding([data[source], data[target]], embedding)
-    if embedding[source].shape[1] != embedding[target].shape[1]:
-        msg = f"the embedding has {embedding[source].shape[1]} dimensions for {source!r} and {embedding[target].shape[1]} for {target!r}."
+    widths = [embedding[n].shape[1] for n in (source, target)]
+    if widths[0] != widths[1]:
+        msg = f"the embedding has {widths[0]} dimensions of {source!r}, {widths[1]} of {target!r}: it is not one space."
         raise OptionError(msg)
     sides = _sides(data, embedding, source, target)
     basis = _basis(sides)
