@@ -17,7 +17,7 @@ from unpaired.bench.tables import COVERAGE, Column, Summary, grid, markdown, sum
 from unpaired.bench.trust_fit import Judged, judge
 from unpaired.bench.trust_plots import Point, Step, quality_panels, violation_panels
 from unpaired.data.types import Array
-from unpaired.evaluate.diagnose import FOSCTTM, TRACE
+from unpaired.evaluate.diagnose import COVERED, FOSCTTM, TRACE
 
 __all__ = ["OURS", "PUBLISHED", "write"]
 
@@ -179,7 +179,7 @@ class _Said:
         if any(c["state"] == "bad" and n.startswith(("label signal", "coverage")) for n, c in checks.items()):
             return "do not use"
         good = self.trace.predicted[0] >= TRACE and self.trace.low[0] > 1 and 0.5 - self.lead.predicted[0] <= FOSCTTM
-        return "use" if good else "average"
+        return "use" if good and (checks["coverage"]["value"] or 0.0) >= COVERED else "average"
 
 
 def _line(judged: Judged, ours: Array, title: str) -> str:
