@@ -100,19 +100,24 @@ def ordered(some, rough):
     return Matching(*NAMES, tuple(len(some[n]) for n in NAMES), tuple(blocks), MADE)
 
 
+def paired(points, labels):
+    """``(data, embedding)`` in which the i-th cells of a label in canonical order have the i-th coordinates of it."""
+    data, space = held(points, labels)
+    arrays = {}
+    for n in NAMES:
+        order = data[n].order
+        arrays[n] = np.empty_like(points[n])
+        arrays[n][order[np.argsort(labels[order], kind="stable")]] = points[n]
+    return data, replace(space, arrays=arrays)
+
+
 def small(counts, covariance, seed=0):
-    """True pairs in labels of so many cells; rows are in the canonical order, so that the i-th are partners."""
+    """True pairs in labels of so many cells."""
     rng, d = np.random.default_rng(seed), len(covariance) // 2
     labels = np.repeat(np.arange(len(counts)), counts)
-    both = (
-        rng.normal(size=(len(labels), 2 * d)) @ power(covariance, 0.5) + 5 * rng.normal(size=(len(counts), 1))[labels]
-    )
-    data, space = held({"left": both[:, :d], "right": both[:, d:]}, labels)
-    back = {n: np.empty(len(labels), dtype=int) for n in NAMES}
-    for n in NAMES:  # the i-th cell of a label in canonical order has the i-th place
-        order = data[n].order
-        back[n][order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels))
-    return data, replace(space, arrays={n: space[n][back[n]] for n in NAMES})
+    centres = 5 * rng.normal(size=(len(counts), 1))
+    both = rng.normal(size=(len(labels), 2 * d)) @ power(covariance, 0.5) + centres[labels]
+    return paired({"left": both[:, :d], "right": both[:, d:]}, labels)
 
 
 @pytest.mark.parametrize("counts", [(2,) * 3000, (3,) * 2000, (5,) * 1000, (2, 3, 5) * 700])
@@ -127,34 +132,18 @@ def test_of_true_pairs_in_small_labels_the_covariance_between_is_not_less(counts
 
 def test_a_label_counts_by_all_its_cells_not_by_those_that_were_coupled():
     labels = np.repeat([0, 1], [1200, 300])  # of the first a quarter is coupled
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(1500, 1))
-    data, space = held(dict.fromkeys(NAMES, x), labels)
+    x = np.random.default_rng(1).normal(size=(1500, 1))
+    data, space = paired(dict.fromkeys(NAMES, x), labels)
 
-    def first_alone(some, rough):
-        own = ordered(some, rough)
-        assert [b.shape for b in own.blocks] == [(300, 300), (300, 300)]
-        apart = (0.0, 1.0)  # of the first label the coupling shows no partner, of the second it shows who is
-        uniform = np.full((300, 300), 1 / 300**2)
-        blocks = []
-        for b, sure in zip(own.blocks, apart, strict=True):
-            order = [np.argsort(some[n].order.argsort()[at]) for n, at in zip(NAMES, (b.rows, b.cols), strict=True)]
-            weights = np.zeros((300, 300))
-            weights[order[0], order[1]] = 1 / 300
-            blocks.append(replace(b, weights=weights if sure else uniform))
-        return replace(own, blocks=tuple(blocks))
+    def second_alone(some, rough):  # of the first label the coupling shows no partner, of the second all of them
+        first, second = ordered(some, rough).blocks
+        assert first.weights.shape == second.weights.shape == (300, 300)
+        return replace(ordered(some, rough), blocks=(replace(first, weights=np.full((300, 300), 1 / 300**2)), second))
 
-    places = [np.argsort(x[labels == c, 0]) for c in (0, 1)]
-    rows = {n: np.empty(1500, dtype=int) for n in NAMES}
-    for n in NAMES:  # canonical order is that of the coordinate, on both sides
-        order = data[n].order
-        for c in (0, 1):
-            rows[n][order[labels[order] == c]] = np.flatnonzero(labels == c)[places[c]]
-    space = replace(space, arrays={n: x[rows[n]] for n in NAMES})
-    found = weigh(data, space, *NAMES, first_alone).correlations
-    variance = [x[labels == c, 0].var(ddof=1) for c in (0, 1)]
-    total = (1199 * variance[0] + 299 * variance[1]) / 1498
-    assert 2 * found[0] - 1 == pytest.approx(299 * variance[1] / 1498 / total, abs=0.02)
+    # The first guess is 1; of the second label partners' covariance is the variance, of the first there is none.
+    first, second = ((own.var(ddof=1), len(own) - 1) for own in (x[:1200], x[1200:]))
+    part = second[0] * second[1] / (first[0] * first[1] + second[0] * second[1])
+    assert weigh(data, space, *NAMES, second_alone).correlations == pytest.approx([(1 + part) / 2], rel=1e-6)
 
 
 def test_without_a_coupling_the_assumptions_stand():
@@ -191,7 +180,10 @@ def test_of_thousands_of_cells_too_the_order_of_the_rows_changes_not_a_bit():
         assert np.array_equal(weighting.apply(data, space)[n][perm[n]], again.apply(other, there)[n])
     one, two = match_ot(data, space, tol=1e-2), match_ot(other, there, tol=1e-2)
     for a, b in zip(one.blocks, two.blocks, strict=True):
-        at = [np.searchsorted(i, perm[n][j]) for n, i, j in (("left", a.rows, b.rows), ("right", a.cols, b.cols))]
+        at = [
+            np.argsort(i)[np.searchsorted(np.sort(i), perm[n][j])]
+            for n, i, j in (("left", a.rows, b.rows), ("right", a.cols, b.cols))
+        ]
         assert np.array_equal(a.dense()[np.ix_(*at)], b.dense())
 
 
