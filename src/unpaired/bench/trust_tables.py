@@ -17,7 +17,7 @@ from unpaired.bench.tables import COVERAGE, Column, Summary, grid, markdown, sum
 from unpaired.bench.trust_fit import Judged, judge
 from unpaired.bench.trust_plots import Point, Step, quality_panels, violation_panels
 from unpaired.data.types import Array
-from unpaired.evaluate.diagnose import FOSCTTM, TRACE
+from unpaired.evaluate.diagnose import COVERED, FOSCTTM, TRACE
 
 __all__ = ["OURS", "PUBLISHED", "write"]
 
@@ -78,9 +78,14 @@ def _medians(results: Iterable[_Result]) -> dict[tuple[str, str, str], Summary]:
 def _ratios(by: Mapping[tuple[str, str, str], Summary], method: str, metric: str) -> dict[str, float]:
     """Return case -> the median of a method over that of the published recipe; of a lead of none it is no number."""
     cases = [c for c, m, k in by if m == PUBLISHED and k == metric and (c, method, metric) in by]
-    return {
-        c: float(np.median(by[c, method, metric].values) / np.median(by[c, PUBLISHED, metric].values)) for c in cases
-    }
+    middle = {c: [float(np.median(by[c, m, metric].values)) for m in (method, PUBLISHED)] for c in cases}
+    return {c: own / published if published > 0 else float("nan") for c, (own, published) in middle.items()}
+
+
+def _median(values: Iterable[float]) -> float:
+    """Return the median of those that are numbers."""
+    numbers = [v for v in values if np.isfinite(v)]
+    return float(np.median(numbers)) if numbers else float("nan")
 
 
 def _by_set(ratios: Mapping[str, float]) -> float:
@@ -88,13 +93,15 @@ def _by_set(ratios: Mapping[str, float]) -> float:
     sets: dict[str, list[float]] = {}
     for case, ratio in ratios.items():
         sets.setdefault(_group(case), []).append(ratio)
-    return float(np.median([np.median(own) for own in sets.values()])) if sets else float("nan")
+    return _median(map(_median, sets.values()))
 
 
 def _gains_text(results: Sequence[_Result]) -> str:
     by = _medians(results)
     rows, worse = [], []
     trace, lead = (_ratios(by, OURS, k) for k in ("trace", "lead"))
+    if not trace:
+        return ""
     for case in trace:
         cells = [_quartiles(by[case, m, k], d) for k, d in (("trace", 2), ("lead", 3)) for m in (PUBLISHED, OURS)]
         low, high = by[case, OURS, "lead"].quartiles, by[case, PUBLISHED, "lead"].quartiles
@@ -107,8 +114,8 @@ def _gains_text(results: Sequence[_Result]) -> str:
     return (
         "## The published recipe and the default\n\n"
         f"{grid(header, rows)}\n\n"
-        f"Median ratio over {len(trace)} pairs: trace {np.median(list(trace.values())):.2f}, 0.5 - FOSCTTM "
-        f"{np.median(list(lead.values())):.2f}; over data sets, each by the median of its pairs: "
+        f"Median ratio over {len(trace)} pairs: trace {_median(trace.values()):.2f}, 0.5 - FOSCTTM "
+        f"{_median(lead.values()):.2f}; over data sets, each by the median of its pairs: "
         f"{_by_set(trace):.2f} and {_by_set(lead):.2f}. By FOSCTTM the default is worse by more than the quartiles in "
         f"{len(worse)}{': ' + ', '.join(worse) if worse else ''}.\n"
     )
@@ -129,9 +136,9 @@ def _ablation_text(results: Sequence[_Result], methods: Sequence[str]) -> str:
         leads = [np.median(by[c, name, "lead"].values) for c in lead]
         traces = [np.log(np.median(by[c, name, "trace"].values)) for c in trace]
         cells = [
-            np.median(list(trace.values())),
+            _median(trace.values()),
             np.exp(np.mean(traces)),
-            np.median(list(lead.values())),
+            _median(lead.values()),
             np.mean(leads),
         ]
         title = "the default (all of it)" if name == OURS else method_of(name).title
@@ -179,7 +186,7 @@ class _Said:
         if any(c["state"] == "bad" and n.startswith(("label signal", "coverage")) for n, c in checks.items()):
             return "do not use"
         good = self.trace.predicted[0] >= TRACE and self.trace.low[0] > 1 and 0.5 - self.lead.predicted[0] <= FOSCTTM
-        return "use" if good else "average"
+        return "use" if good and (checks["coverage"]["value"] or 0.0) >= COVERED else "average"
 
 
 def _line(judged: Judged, ours: Array, title: str) -> str:

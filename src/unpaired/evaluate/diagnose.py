@@ -24,7 +24,8 @@ __all__ = ["diagnose"]
 
 TRACE, FOSCTTM = 2.0, 0.40
 """Expected trace over uniform and FOSCTTM from which on cell-level matches are worth using."""
-_COVERED = 0.5  # of the cells of each side: of less, nothing is said that holds for all
+COVERED = 0.5
+"""Share of the cells of each side: of less matched, nothing is said that holds for all."""
 _PUBLISHED = 0.05  # eps, with the plain distance
 _NO_CLAIM = "No label has two matched cells on both sides, so nothing can be said of single cells."
 _NOT_LEARNED = (
@@ -136,7 +137,7 @@ def _verdict(
         "0.5 is chance)"
     )
     covered = next(c.value for c in found if c.name == "coverage")
-    if trace[1] >= TRACE and trace[0] > 1 and foscttm[1] <= FOSCTTM and (covered or 0.0) >= _COVERED:
+    if trace[1] >= TRACE and trace[0] > 1 and foscttm[1] <= FOSCTTM and (covered or 0.0) >= COVERED:
         return "use", f"Who is matched with whom carries information: {quality}."
     return "average", f"Average over the cells of a label, and read nothing into single matches: {quality}."
 

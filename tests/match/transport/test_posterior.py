@@ -181,7 +181,7 @@ def test_the_first_coupling_is_averaged_with_the_assumptions():
     for code in (0, 1):
         left, right = (m.order[m.labels[m.order] == code] for m in data.modalities.values())
         x, y = space["left"][left], space["right"][right]
-        seen += (x - x.mean(0)).T @ (y - y.mean(0)) / len(data["left"])
+        seen += (x - x.mean(0)).T @ (y - y.mean(0)) / (len(data["left"]) - 2)
     a, b = (TRUTH + NOISE[n] for n in ("left", "right"))
     np.testing.assert_allclose(weighting.correlations, canonical(a, b, (TRUTH + seen) / 2), rtol=1e-8)
     np.testing.assert_allclose(weighting.assumed, canonical(a, b, TRUTH), rtol=1e-8)
@@ -267,7 +267,7 @@ def test_noise_that_is_not_finite_is_refused(bad):
     data, space = drawn()
     good = {"noise": np.ones(65), "noise_covariance": np.eye(3)}
     known = {kind: {"left": good[kind], "right": value} for kind, value in bad.items()}
-    with pytest.raises(OptionError, match="the noise of 'right' in the embedding is not finite; give a number"):
+    with pytest.raises(OptionError, match="the noise of 'right' in the embedding is not 3 x 3 finite numbers; give"):
         match_ot(data, replace(space, **{"noise_covariance": None, **known}))
 
 
