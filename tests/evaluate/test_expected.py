@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from unpaired.evaluate import expected as module
 from unpaired.evaluate.confidence import Claim
-from unpaired.evaluate.expected import FOSCTTM, TRACE, Evidence, collect, expect, features, share
+from unpaired.evaluate.expected import FOSCTTM, MARGIN, TRACE, Evidence, collect, expect, features, share
 
-CLAIM = Evidence(trace_over_uniform=20.0, foscttm=0.1, distance=0.2, spread=0.5, noise_known=True)
+CLAIM = Evidence(
+    trace_over_uniform=20.0, foscttm=0.1, distance=0.2, spread=0.5, noise_known=True, labels=5, labels_total=6
+)
 
 evidence = st.builds(
     Evidence,
@@ -22,6 +24,8 @@ evidence = st.builds(
     distance=st.floats(-0.5, 2),
     spread=st.floats(0, 1),
     noise_known=st.booleans(),
+    labels=st.just(5),
+    labels_total=st.just(6),
 )
 
 
@@ -38,7 +42,7 @@ def test_only_a_share_of_the_gain_is_believed():
     gain, lead = share(CLAIM, TRACE) * 19, share(CLAIM, FOSCTTM) * 0.4
     assert found.trace_over_uniform == pytest.approx([(1 + gain) * np.exp(e) for e in (TRACE.low, 0, TRACE.high)])
     steps = (FOSCTTM.high, 0, FOSCTTM.low)
-    assert found.foscttm == pytest.approx([0.5 - min(0.5, lead * np.exp(e)) for e in steps])
+    assert found.foscttm == pytest.approx([0.5 - min(0.5, lead + e * (lead + MARGIN)) for e in steps])
 
 
 @settings(max_examples=300, deadline=None)
@@ -46,7 +50,8 @@ def test_only_a_share_of_the_gain_is_believed():
 def test_intervals_hold_their_point_and_stay_where_they_can_be(found):
     trace, foscttm = expect(found).trace_over_uniform, expect(found).foscttm
     assert 0 < trace[0] <= trace[1] <= trace[2]
-    assert 0 <= foscttm[0] <= foscttm[1] <= foscttm[2] <= 0.5
+    assert 0 <= foscttm[0] <= foscttm[1] <= min(foscttm[2], 0.5)
+    assert foscttm[2] <= 0.5 + MARGIN
     assert all(type(v) is float for v in (*trace, *foscttm))
 
 
@@ -99,19 +104,20 @@ def test_distances_count_from_none_to_far():
 
 def test_labels_are_collected_alike():
     claims = {"a": Claim(10.0, 0.1, 0.3), "b": Claim(2.0, 0.4, 0.4)}
-    assert collect(claims, 0.1, 0.6, noise_known=True) == Evidence(6.0, pytest.approx(0.3), 0.1, 0.6, noise_known=True)
+    found = collect(claims, 0.1, 0.6, noise_known=True, labels_total=3)
+    assert found == Evidence(6.0, pytest.approx(0.3), 0.1, 0.6, noise_known=True, labels=2, labels_total=3)
 
 
 def test_spreads_that_cannot_be_compared_are_not_alike():
-    assert collect({"a": Claim(2.0, 0.1, 0.1)}, 0.1, None, noise_known=False).spread == 0
+    assert collect({"a": Claim(2.0, 0.1, 0.1)}, 0.1, None, noise_known=False, labels_total=1).spread == 0
 
 
 def test_nothing_is_collected_of_nothing():
-    assert collect({}, 0.1, 0.6, noise_known=True) is None
-    assert collect({"a": Claim(2.0, 0.1, 0.1)}, float("nan"), 0.6, noise_known=True) is None
+    assert collect({}, 0.1, 0.6, noise_known=True, labels_total=1) is None
+    assert collect({"a": Claim(2.0, 0.1, 0.1)}, float("nan"), 0.6, noise_known=True, labels_total=1) is None
 
 
 def test_what_claims_nothing_is_expected_to_be_chance():
     found = expect(replace(CLAIM, trace_over_uniform=0.9, foscttm=0.6))
     assert found.trace_over_uniform[1] == 1
-    assert found.foscttm == (0.5, 0.5, 0.5)
+    assert found.foscttm[1] == 0.5
