@@ -61,6 +61,7 @@ def test_advice_and_labels_go_with_the_check(diagnosis):
     concerns = [
         Concern("warning", "10 cells have no partner.", "Their label is unknown.", check="coverage"),
         Concern("warning", "2 labels not matched.", "image has none.", ("a", "b"), "coverage"),
+        Concern("warning", "1 label did not converge.", "Raise eps.", ("d",), "convergence"),
         Concern("error", "1 label could not be matched.", "eps.", ("c",), "convergence"),
         Concern("warning", "The classifier is no better.", "It hardly tells.", check="label signal of rna"),
     ]
@@ -69,7 +70,10 @@ def test_advice_and_labels_go_with_the_check(diagnosis):
         ("Their label is unknown.", ()),
         ("2 labels not matched. image has none.", ("a", "b")),
     )
-    assert items["convergence"].added == (("1 label could not be matched. eps.", ("c",)),)
+    assert items["convergence"].added == (
+        ("Raise eps.", ("d",)),
+        ("1 label could not be matched. eps.", ("c",)),
+    )
     assert items["label signal of rna"].added == (), "the check's own sentence says it"
     assert without_said(concerns, diagnosis) == []
 

@@ -212,8 +212,14 @@ def _item(check: Mapping[str, Any], diagnosis: Mapping[str, Any], concerns: Sequ
     own = [c for c in concerns if c.check == check["name"] and said_by_checks(c, diagnosis)]
     if check["name"].startswith(_SPEAK_FOR_THEMSELVES):
         own = []
-    added = tuple((f"{c.what} {c.advice}".strip() if c.labels else c.advice, c.labels) for c in own)
+    added = tuple((_added(c), c.labels) for c in own)
     return Item(check, _MARKS.get(check["state"], "?"), _WORDS.get(check["state"], check["state"]), added)
+
+
+def _added(concern: Concern) -> str:
+    """Return what a warning says beyond its check, which has counted the cells, and the labels left open, itself."""
+    counted = not concern.labels or (concern.check == "convergence" and concern.severity == "warning")
+    return concern.advice if counted else f"{concern.what} {concern.advice}".strip()
 
 
 def _confidence_caption(values: Mapping[str, Array]) -> str:

@@ -72,7 +72,8 @@ def match_ot(
         Weight of a Kullback-Leibler penalty that replaces the constraint on both marginals; ``None`` keeps the
         constraint. With ``eps="auto"`` it is no posterior: what the marginals would absorb costs mass.
     max_iter, max_seconds
-        Limits for one label: passes over its pairs, and seconds. When one is reached, the block's status says so.
+        Limits for one label: passes over its pairs, and seconds. When one is reached, the block's status says so. With
+        ``eps="auto"`` they hold for the first coupling too, from which the weights of all labels come.
     tol
         Largest sum of absolute differences of both marginals.
     keep
