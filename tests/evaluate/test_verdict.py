@@ -99,6 +99,25 @@ def test_of_couplings_that_claim_what_they_like_nothing_is_expected(good, match)
     assert (diagnosis.verdict, "nothing is expected" in diagnosis.sentence) == ("average", True)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, True),
+        ({"cost": "euclidean", "eps": 0.05}, True),
+        ({"cost": "sqeuclidean", "eps": 0.05}, False),
+        ({"cost": "euclidean", "eps": 0.5}, False),
+        ({"eps": "0.05*median"}, False),
+    ],
+)
+def test_the_rule_is_for_the_couplings_that_it_was_learned_of(scored, options, told):
+    data, _, space = scored(10, labels=4)
+    matching = up.match_ot(data, space, **options)
+    assert (up.diagnose(data, space, matching).expected is not None) == told
+    other = replace(matching, made_by=replace(matching.made_by, method="read_matching"))
+    assert up.diagnose(data, space, other).expected is None
+    assert up.diagnose(data, replace(space, space="latent"), matching).expected is None
+
+
 def test_matches_of_half_the_cells_are_not_to_be_used(scored):
     data, _, space = scored({"rna": 80, "image": [80] * 5 + [0] * 7}, labels=12, error=0.2)
     diagnosis = up.diagnose(data, space, up.match_ot(data, space))
