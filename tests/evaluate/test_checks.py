@@ -33,8 +33,6 @@ def numbers(check):
         ({}, "good"),
         ({"explained": 0.05, "p_value": 0.01}, "good"),
         ({"explained": 0.049}, "caution"),
-        ({"explained": 0.001, "p_value": 0.01}, "caution"),
-        ({"explained": 0.001, "p_value": 0.015}, "bad"),
         ({"p_value": 0.015}, "bad"),
         ({"explained": 0.0}, "bad"),
         ({"explained": -0.2}, "bad"),
@@ -46,7 +44,7 @@ def test_labels_need_signal(change, state):
     assert numbers(check) == (found.explained, state)
     assert check.name == "label signal of rna"
     assert f"{max(0, found.explained):.0%}" in check.sentence
-    assert ("no signal in rna" in check.sentence) == ("nothing to match by" in check.sentence) == (state == "bad")
+    assert ("no signal in rna" in check.sentence) == (state == "bad")
     assert ("little signal in rna" in check.sentence) == (state == "caution")
     assert check.details == {"p_value": found.p_value, "cells": 300}
 
@@ -95,13 +93,13 @@ def test_scores_need_to_be_alike(distance, spread, state):
     assert ("cannot be compared" if spread is None else f"spreads {spread:.2f}") in check.sentence
 
 
-@pytest.mark.parametrize(("distance", "state"), [(0.3, "good"), (0.31, "caution"), (0.71, "bad")])
 @pytest.mark.parametrize("spread", [0.0, 0.2, 0.9])
-def test_spreads_of_few_labels_are_told_and_not_judged(distance, spread, state):
-    check = checks.alike(agreement(distance, spread, p=[0.005] * 7), NAMES)
-    assert numbers(check) == (distance, state)
-    assert check.details["spread"] == spread
-    assert f"agreement of spreads {spread:.2f}" in check.sentence
+def test_the_spreads_of_few_labels_are_told_and_not_judged(spread):
+    for distance, state in ((0.3, "good"), (0.31, "caution"), (0.71, "bad")):
+        check = checks.alike(agreement(distance, spread, p=[0.3] * 7), NAMES)
+        assert numbers(check) == (distance, state)
+        assert f"spreads {spread:.2f}" in check.sentence
+        assert check.details["spread"] == spread
 
 
 def test_without_a_label_to_compare_it_is_unknown():
@@ -173,26 +171,15 @@ def test_labels_should_be_as_frequent_on_both_sides(toy, rna, image, value, stat
     assert check.state == state
     assert check.details["smallest_label"] == min(*rna, *image)
     assert ("b makes up 4.0 times" in check.sentence) == (value == 4)
-    assert "in one modality only" not in check.sentence
 
 
-@pytest.mark.parametrize(
-    ("rna", "value", "told"),
-    [((30, 30, 0), 1, "2 labels are in one modality only."), ((30, 0, 0), 2, "1 label is in one modality only.")],
-)
-def test_labels_of_one_side_are_counted_and_not_compared(toy, rna, value, told):
-    data, _ = toy({"rna": rna, "image": (30, 0, 30)})
+def test_absent_labels_are_not_compared(toy):
+    data, _ = toy({"rna": (30, 30, 0), "image": (30, 0, 30)})
     check = checks.overlap(replace(data, classes=(*data.classes, "empty")), NAMES)
     assert check.details["labels_shared"] == 1
-    assert check.value == pytest.approx(value)
-    assert check.state == "caution"
-    assert check.sentence.startswith("The smallest label has 30 cells")
-    assert check.sentence.endswith(told)
-
-
-def test_a_label_that_nobody_has_is_not_one_sided(toy):
-    data, _ = toy({"rna": (30, 30, 0), "image": (30, 30, 0)})
-    assert numbers(checks.overlap(data, NAMES)) == (1, "good")
+    assert numbers(check) == (1, "caution")
+    assert "The smallest label has 30 cells" in check.sentence
+    assert "2 labels are in one modality only" in check.sentence
 
 
 def test_without_a_shared_label_there_is_no_overlap(toy):
@@ -202,7 +189,7 @@ def test_without_a_shared_label_there_is_no_overlap(toy):
     assert numbers(check) == (None, "bad")
     assert check.details == {"smallest_label": 0, "labels_shared": 0}
     nobody = Dataset({n: replace(m, labels=np.full(len(m), -1)) for n, m in data.modalities.items()}, data.classes)
-    assert numbers(checks.overlap(nobody, NAMES)) == (None, "bad")
+    assert checks.overlap(nobody, NAMES).state == "bad"
 
 
 # ------------------------------------------------------------------ partners, coverage, convergence
@@ -276,19 +263,16 @@ def test_the_solver_should_arrive(toy, states, state, labels):
     check = checks.convergence(replace(matching, blocks=blocks))
     assert check.state == state
     assert check.details["labels"] == labels
-    assert check.value == max(
-        [e for s, e in zip(states, (0.25, 0.5), strict=False) if s not in ("failed", "absent")], default=None
-    )
+    errors = [e for s, e in zip(states, (0.25, 0.5), strict=False) if s not in ("failed", "absent")]
+    assert check.value == max(errors, default=None)
+    assert ("marginals off" in check.sentence) == bool(errors)
     assert check.sentence.startswith(
         f"{len(labels)} of 3 labels did not converge" if labels else "All labels converged"
     )
-    assert ("marginals off" in check.sentence) == (check.value is not None)
 
 
-def test_where_no_marginals_are_asked_for_nothing_converges(toy):
-    data, _ = toy(5)
-    space = up.features_embedding(data)
-    check = checks.convergence(up.match_snn(data, space))
+def test_where_no_marginals_were_asked_for_there_was_nothing_to_converge(toy):
+    data, truth = toy(5)
+    check = checks.convergence(up.match_pairs(data, truth))
     assert numbers(check) == (None, "good")
-    assert check.sentence == "There was nothing to converge: no marginals were asked for."
-    assert checks.convergence(up.match_uniform(data)).sentence.startswith("All labels converged (marginals off by")
+    assert check.sentence.startswith("There was nothing to converge")
