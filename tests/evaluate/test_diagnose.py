@@ -238,3 +238,14 @@ def test_a_check_that_there_is_not_is_refused(good):
 
 def test_it_is_short_where_it_is_only_named(good):
     assert repr(good[-1]) == "Diagnosis(rna -> image: 'use')"
+
+
+def test_data_in_another_order_than_the_matching_are_refused(toy):
+    data, _ = toy(12, labels=tuple("abcd"))
+    space = up.Propensity(classifier="logistic", folds=2, repeats=2).fit(data).transform(data)
+    matching = up.match_ot(data, space)
+    order = np.arange(len(data["rna"]))[::-1]
+    turned = data.take({"rna": order})
+    arrays = {"rna": space["rna"][order], "image": space["image"]}
+    with pytest.raises(OptionError, match="have other labels in the data: give the data set that was matched"):
+        up.diagnose(turned, replace(space, arrays=arrays), matching)

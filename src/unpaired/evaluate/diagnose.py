@@ -61,7 +61,8 @@ def diagnose(
     Raises
     ------
     OptionError
-        If the three do not have the same cells, or coordinates are not finite.
+        If the three do not have the same cells, cells have other labels than they were matched by, or coordinates are
+        not finite.
 
     Examples
     --------
@@ -82,6 +83,7 @@ def diagnose(
             )
             raise OptionError(msg)
     check_embedding([data[n] for n in names], embedding)
+    _check_labels(data, matching)
     signals = {n: label_signal(data, embedding, n, seed=seed) for n in names}
     agreement = compare_modalities(data, embedding, *names, seed=seed)
     sure = confidence(matching, data) if sure is None else sure
@@ -110,6 +112,19 @@ def diagnose(
     return Diagnosis(
         *names, verdict, sentence, expected, evidence, found, dict(_labels(matching, agreement, sure, partners))
     )
+
+
+def _check_labels(data: Dataset, matching: Matching) -> None:
+    """Raise if the cells of a label are of other labels in the data: their rows are in another order then."""
+    code = {label: i for i, label in enumerate(data.classes)}
+    for block in matching.blocks:
+        for name, rows in ((matching.source, block.rows), (matching.target, block.cols)):
+            if (data[name].labels[rows] != code.get(block.label, -2)).any():
+                msg = (
+                    f"cells of {name!r} that the matching has under {block.label!r} have other labels in the data: give "
+                    "the data set that was matched."
+                )
+                raise OptionError(msg)
 
 
 def _learned_of(embedding: Embedding, matching: Matching) -> bool:
