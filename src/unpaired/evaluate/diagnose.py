@@ -121,7 +121,7 @@ def _check_labels(data: Dataset, matching: Matching) -> None:
         for name, rows in ((matching.source, block.rows), (matching.target, block.cols)):
             if (data[name].labels[rows] != code.get(block.label, -2)).any():
                 msg = (
-                    f"cells of {name!r} that the matching has under {block.label!r} have other labels in the data: give "
+                    f"cells of {name!r} that the matching took for {block.label!r} have other labels in the data: give "
                     "the data set that was matched."
                 )
                 raise OptionError(msg)
