@@ -33,7 +33,7 @@ class Judged:
     predicted, measured
         ``(n,)`` trace over uniform, or 0.5 less FOSCTTM.
     low, high
-        ``(n,)`` interval of the prediction, from the errors on the other data sets.
+        ``(n,)`` interval of the prediction, from the errors on the other data sets by rules that saw neither.
     owners
         ``(n,)`` the data set of each.
     rule
@@ -74,7 +74,7 @@ def judge(results: Sequence[Mapping[str, Any]], groups: Sequence[str], what: str
     results
         Results with ``diagnosis`` and ``measured``.
     groups
-        The data set of each.
+        The data set of each; three or more.
     what
         ``"trace"`` or ``"foscttm"``.
     """
@@ -85,21 +85,26 @@ def judge(results: Sequence[Mapping[str, Any]], groups: Sequence[str], what: str
     y = np.log(np.clip(measured - _floor(what), 1e-9, None) / np.maximum(claim, 1e-9))
     y = np.clip(y, np.log(_LEAST[what]), np.log(CEILING))
     owners = np.array(groups)
-    predicted = np.empty(len(y))
-    for name in np.unique(owners):
-        out = owners == name
-        predicted[out] = (
-            _floor(what) + np.minimum(CEILING, np.exp(x[out] @ learn(x[~out], y[~out], owners[~out]))) * claim[out]
-        )
+    predicted = _floor(what) + _shares(x, y, owners) * claim
     errors = _errors(measured, predicted, what)
     ends = np.empty((2, len(y)))
     for name in np.unique(owners):
-        out = owners == name
-        ends[:, out] = _ends(errors[~out], owners[~out])[:, None]
+        rest = owners != name  # the errors on these, too, are of rules that never saw the one left out
+        others = _floor(what) + _shares(x[rest], y[rest], owners[rest]) * claim[rest]
+        ends[:, ~rest] = _ends(_errors(measured[rest], others, what), owners[rest])[:, None]
     constant, distance, spread, blind = (float(c) for c in learn(x, y, owners))
     low, high = _ends(errors, owners)
     rule = Rule(constant, distance, spread, blind, float(low), float(high))
     return Judged(predicted, measured, _shift(predicted, ends[0], what), _shift(predicted, ends[1], what), owners, rule)
+
+
+def _shares(x: Array, y: Array, owners: Array) -> Array:
+    """Return the share believed of each result, by the rule learned from the other data sets."""
+    found = np.empty(len(y))
+    for name in np.unique(owners):
+        out = owners == name
+        found[out] = np.minimum(CEILING, np.exp(x[out] @ learn(x[~out], y[~out], owners[~out])))
+    return found
 
 
 def _errors(measured: Array, predicted: Array, what: str) -> Array:
