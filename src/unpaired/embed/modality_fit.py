@@ -18,6 +18,7 @@ from unpaired.seeds import named_rng, named_seed
 
 __all__ = ["FitOptions", "ModalityFit", "fit_modality", "network_epochs"]
 
+_SHARED = 2 / 3  # of what answers differ in, error that they share; as matched best where the pairs are known
 _VALID = 0.1  # of a model's cells choose its epoch
 _VALID_PUBLISHED = 0.2  # the published scheme has one split, and judges the classifier on this part of it
 
@@ -80,7 +81,7 @@ class ModalityFit:
     def place(self, modality: Modality) -> tuple[Array, Array, Array]:
         """Return ``(n, T)`` coordinates of a modality's cells, and the ``(n,)`` variance of one model's answer.
 
-        The third is the ``(T, T)`` covariance of one model's answers, mean over the labelled cells that tell it.
+        The third is the ``(T, T)`` covariance of the coordinates' error, mean over the labelled cells that tell it.
 
         Cells learned from get the mean of their out-of-fold scores, one a repeat, and these scores' variance; others,
         and those that were in ``fit`` without a label, the mean of all models, and the variance between these: not that
@@ -126,11 +127,16 @@ def _variance(scores: Array) -> Array:
 
 
 def _spread(scores: Array) -> Array:
-    """``(T, T)`` covariance between ``(R, n, T)`` scores of the same cells, sum over cells; NaN for one score."""
+    """``(T, T)`` covariance of the error of the mean of ``(K, n, T)`` scores, sum over cells; NaN for one score.
+
+    Of what K answers differ in, 1 / K is left in their mean. What they share, having learned from the same cells, no
+    comparison of them shows; it is taken to be two thirds of what they differ in.
+    """
     if len(scores) < 2 and scores.shape[1]:
         return np.full((scores.shape[2],) * 2, np.nan)
     apart = scores - scores.mean(axis=0)
-    return np.asarray(sum(a.T @ a for a in apart) / max(1, len(scores) - 1))
+    between = np.asarray(sum(a.T @ a for a in apart)) / max(1, len(scores) - 1)
+    return between * (_SHARED + 1 / max(1, len(scores)))
 
 
 def _recognised(fitted: Modality, modality: Modality) -> tuple[Array, Array]:
