@@ -12,7 +12,9 @@ import scipy.sparse as sp
 import unpaired as up
 from unpaired.data.types import Dataset
 from unpaired.errors import OptionError
+from unpaired.evaluate import expected
 from unpaired.evaluate.confidence import confidence
+from unpaired.evaluate.expected import Rule
 from unpaired.match.block import Status
 
 NAMES = ("rna", "image")
@@ -23,6 +25,15 @@ def diagnosed(scored, **options):
     data, truth, space = scored(**{"counts": 80, "labels": 12, "error": 0.2, **options})
     matching = up.match_ot(data, space)
     return data, truth, space, matching, up.diagnose(data, space, matching)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rules():
+    """Rules of these tests: the package's own are learned anew with every bench."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(expected, "TRACE", Rule(-2.0, -0.4, 2.8, -0.9, -0.8, 0.8))
+        patch.setattr(expected, "FOSCTTM", Rule(-1.4, -0.2, 2.0, -0.4, -0.8, 0.8))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -108,19 +119,6 @@ def test_shuffled_labels_are_not_to_be_used(scored, sides):
     for name in NAMES:
         assert diagnosis[f"label signal of {name}"].state == ("bad" if name in sides else "good")
     said(diagnosis)
-
-
-@pytest.mark.parametrize("mixed", [False, True])
-def test_so_are_scores_that_were_learned_of_shuffled_labels(toy, mixed):
-    data, _ = toy(40)
-    rng = np.random.default_rng(1)
-    if mixed:
-        data = replace(
-            data, modalities={n: replace(m, labels=rng.permutation(m.labels)) for n, m in data.modalities.items()}
-        )
-    space = up.Propensity(classifier="logistic", repeats=2).fit(data).transform(data)
-    diagnosis = up.diagnose(data, space, up.match_ot(data, space))
-    assert (diagnosis.verdict == "do not use") == mixed
 
 
 def test_nothing_matched_is_not_to_be_used(scored):
