@@ -114,6 +114,7 @@ def test_what_is_fatal_goes_before_all_that_is_expected(scored, sure, bad):
     if bad == "label signal":
         mixed = np.random.default_rng(0).permutation(data["rna"].labels)
         data = replace(data, modalities={**data.modalities, "rna": replace(data["rna"], labels=mixed)})
+        matching = up.match_ot(data, space)
     else:
         failed = (replace(b, weights=None, status=replace(b.status, state="failed")) for b in matching.blocks)
         matching = replace(matching, blocks=tuple(failed))
