@@ -152,11 +152,12 @@ def _measured(expected: Mapping[str, Sequence[float]], scores: Mapping[str, Any]
     low, middle, high = expected["trace_over_uniform"]
     best, central, worst = expected["foscttm"]
     gain, foscttm = scores["trace_over_uniform"], scores["foscttm"]["mean"]
+    places = _place(gain, low, high, "worse", "better"), _place(foscttm, best, worst, "better", "worse")
     return (
         f"Without the truth, the true partner was expected to be {number(middle, 2)} times as likely as by the label "
         f"alone ({number(low, 2)} to {number(high, 2)}) and FOSCTTM to be {fixed(central, 2)} ({fixed(best, 2)} to "
-        f"{fixed(worst, 2)}); the true pairs say {number(gain, 2)} times ({_place(gain, low, high, 'worse', 'better')}) "
-        f"and {fixed(foscttm, 2)} ({_place(foscttm, best, worst, 'better', 'worse')})."
+        f"{fixed(worst, 2)}); the true pairs say {number(gain, 2)} times ({places[0]}) and {fixed(foscttm, 2)} "
+        f"({places[1]})."
     )
 
 
@@ -225,6 +226,6 @@ def _confidence_caption(values: Mapping[str, Array]) -> str:
     without = sum(int(np.isnan(v).sum()) for v in values.values())
     left = f" {quantity(without, 'cell')} without a choice of partners {'is' if without == 1 else 'are'} left out."
     return (
-        "What the matching claims of itself; how much of it can be believed is what the verdict says. The value of every "
-        f"cell is in aligned.h5mu (unpaired_confidence), to keep the surest cells.{left if without else ''}"
+        "What the matching claims of itself; how much of it can be believed is what the verdict says. The value of "
+        f"every cell is in aligned.h5mu (unpaired_confidence), to keep the surest cells.{left if without else ''}"
     )
