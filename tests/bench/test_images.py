@@ -172,7 +172,7 @@ def test_the_paper_preset_is_as_published():
 
 def test_a_multiple_of_the_noise_is_asked_for_by_name(monkeypatch):
     seen = {}
-    weighting = SimpleNamespace(apply=lambda space: f"{space}, weighted")
+    weighting = SimpleNamespace(apply=lambda data, space: f"{space}, weighted")
     monkeypatch.setattr(methods, "weigh", lambda data, space, *direction: seen.update(of=direction) or weighting)
     monkeypatch.setattr(methods, "match_ot", lambda data, space, eps: seen.update(space=space, eps=eps))
 

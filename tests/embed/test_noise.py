@@ -53,7 +53,9 @@ def test_of_new_cells_it_is_that_of_all_models(fitted, toy):
     space = model.transform(other)
     for name, fit in model.fits_.items():
         scores = fit.space(fit.models.logits((other[name].X - fit.center) / fit.scale))
-        np.testing.assert_allclose(space.noise_covariance[name], spread(scores), rtol=1e-6)
+        # Nine answers share what three do, and leave a third of what three leave in their mean.
+        expected = (2 / 3 + 1 / 9) * spread(scores)
+        np.testing.assert_allclose(space.noise_covariance[name], expected, rtol=1e-6)
 
 
 def test_of_some_old_cells_and_some_new_it_is_the_mean_over_all(fitted, toy):
@@ -82,3 +84,18 @@ def test_only_cells_without_a_label_tell_nothing_of_it(fitted):
     space = model.transform(bare)
     assert all((space.noise[n] > 0).all() for n in bare)
     assert all(not space.noise_covariance[n].any() for n in bare)
+
+
+def test_cells_of_a_label_of_one_side_are_answered_by_all_models_and_do_not_dilute_it(toy):
+    labels = ("a", "b", "c")
+    both, _ = toy({"rna": (30, 30, 150), "image": (30, 30, 0)}, labels=labels, spread=1.0)
+    shared = both.take({n: np.flatnonzero(m.labels < 2) for n, m in both.modalities.items()})
+    spaces = [Propensity(**OPTIONS).fit(d).transform(d) for d in (both, shared)]
+    diluted, alone = (s.noise_covariance["rna"] for s in spaces)
+    assert np.trace(diluted) == pytest.approx(np.trace(alone), rel=0.35)
+    model = Propensity(**OPTIONS).fit(both)
+    fit, own = model.fits_["rna"], both["rna"].labels
+    assert np.array_equal(fit.trained, own < 2)
+    scores = fit.space(fit.logits)
+    np.testing.assert_allclose(diluted, spread(scores[:, own < 2]), rtol=1e-9)
+    assert np.trace(spread(scores)) < 0.7 * np.trace(diluted)  # what it would be over all cells with a label

@@ -1,10 +1,12 @@
 """Cells whose scores are known, couplings made by hand, and ranks by two loops."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import unpaired as up
 from unpaired.data.types import Dataset, Modality, Truth
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.match.block import Block, Status
@@ -95,3 +97,41 @@ def round_readings(data):
 def rounded():
     """Readings with ties; see :func:`round_readings`."""
     return round_readings
+
+
+@pytest.fixture(scope="session")
+def diagnosed():
+    """Factory of data, truth, space, matching, and what is said of it."""
+
+    def make(**options):
+        data, truth, space = make_scored(**{"counts": 80, "labels": 12, "error": 0.2, **options})
+        matching = up.match_ot(data, space)
+        return data, truth, space, matching, up.diagnose(data, space, matching)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def good(diagnosed):
+    """Data, truth, space, matching and diagnosis of scores that have nearly all in common."""
+    return diagnosed()
+
+
+def checked(diagnosis):
+    """The diagnosis as it is written, after what every diagnosis must be able to do."""
+    text = json.dumps(diagnosis.to_dict(), allow_nan=False)
+    shown = str(diagnosis)
+    assert shown.splitlines()[0] == f"{diagnosis.verdict.upper()}: {diagnosis.sentence}"
+    assert len(shown.splitlines()) == 1 + len(diagnosis.checks)
+    for check in diagnosis.checks:
+        assert f"{check.name}: {check.sentence}" in shown
+        assert diagnosis[check.name] is check
+    assert "nan" not in shown
+    assert len({c.name for c in diagnosis.checks}) == len(diagnosis.checks)
+    return json.loads(text)
+
+
+@pytest.fixture(scope="session")
+def said():
+    """What a diagnosis writes; see :func:`checked`."""
+    return checked

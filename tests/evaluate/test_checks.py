@@ -32,8 +32,9 @@ def numbers(check):
     [
         ({}, "good"),
         ({"explained": 0.05, "p_value": 0.01}, "good"),
-        ({"explained": 0.049}, "bad"),
+        ({"explained": 0.049}, "caution"),
         ({"p_value": 0.015}, "bad"),
+        ({"explained": 0.0}, "bad"),
         ({"explained": -0.2}, "bad"),
     ],
 )
@@ -44,6 +45,7 @@ def test_labels_need_signal(change, state):
     assert check.name == "label signal of rna"
     assert f"{max(0, found.explained):.0%}" in check.sentence
     assert ("no signal in rna" in check.sentence) == (state == "bad")
+    assert ("little signal in rna" in check.sentence) == (state == "caution")
     assert check.details == {"p_value": found.p_value, "cells": 300}
 
 
@@ -62,7 +64,7 @@ def test_probabilities_need_calibration(error, state):
 # ------------------------------------------------------------------ the same distribution
 
 
-def agreement(distance, spread, p=(0.005, 0.5, 0.01)):
+def agreement(distance, spread, p=(0.005, 0.5, 0.01, *[0.3] * 5)):
     tests = {str(i): LabelTest(distance, v, (9, 9)) for i, v in enumerate(p)}
     return Agreement(TwoSampleTest(distance, min(p, default=1.0), tests), spread)
 
@@ -85,10 +87,19 @@ def test_scores_need_to_be_alike(distance, spread, state):
     check = checks.alike(agreement(distance, spread), NAMES)
     assert numbers(check) == (distance, state)
     assert check.details["labels_that_differ"] == 2
-    assert check.details["labels"] == 3
-    assert "2 of 3 labels differ" in check.sentence
+    assert check.details["labels"] == 8
+    assert "2 of 8 labels differ" in check.sentence
     assert f"energy distance {distance:.2f}" in check.sentence
     assert ("cannot be compared" if spread is None else f"spreads {spread:.2f}") in check.sentence
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.2, 0.9])
+def test_the_spreads_of_few_labels_are_told_and_not_judged(spread):
+    for distance, state in ((0.3, "good"), (0.31, "caution"), (0.71, "bad")):
+        check = checks.alike(agreement(distance, spread, p=[0.3] * 7), NAMES)
+        assert numbers(check) == (distance, state)
+        assert f"spreads {spread:.2f}" in check.sentence
+        assert check.details["spread"] == spread
 
 
 def test_without_a_label_to_compare_it_is_unknown():
@@ -166,18 +177,19 @@ def test_absent_labels_are_not_compared(toy):
     data, _ = toy({"rna": (30, 30, 0), "image": (30, 0, 30)})
     check = checks.overlap(replace(data, classes=(*data.classes, "empty")), NAMES)
     assert check.details["labels_shared"] == 1
-    assert check.value == 1
+    assert numbers(check) == (1, "caution")
     assert "The smallest label has 30 cells" in check.sentence
+    assert "2 labels are in one modality only" in check.sentence
 
 
 def test_without_a_shared_label_there_is_no_overlap(toy):
     data, _ = toy({"rna": (30, 0), "image": (0, 30)}, labels=("a", "b"))
     check = checks.overlap(data, NAMES)
     assert check.sentence == "No label has cells in both modalities."
-    assert check.state == "caution"
+    assert numbers(check) == (None, "bad")
     assert check.details == {"smallest_label": 0, "labels_shared": 0}
     nobody = Dataset({n: replace(m, labels=np.full(len(m), -1)) for n, m in data.modalities.items()}, data.classes)
-    assert checks.overlap(nobody, NAMES).state == "caution"
+    assert checks.overlap(nobody, NAMES).state == "bad"
 
 
 # ------------------------------------------------------------------ partners, coverage, convergence
@@ -251,9 +263,16 @@ def test_the_solver_should_arrive(toy, states, state, labels):
     check = checks.convergence(replace(matching, blocks=blocks))
     assert check.state == state
     assert check.details["labels"] == labels
-    assert check.value == max(
-        [e for s, e in zip(states, (0.25, 0.5), strict=False) if s not in ("failed", "absent")], default=0
-    )
+    errors = [e for s, e in zip(states, (0.25, 0.5), strict=False) if s not in ("failed", "absent")]
+    assert check.value == max(errors, default=None)
+    assert ("marginals off" in check.sentence) == bool(errors)
     assert check.sentence.startswith(
         f"{len(labels)} of 3 labels did not converge" if labels else "All labels converged"
     )
+
+
+def test_where_no_marginals_were_asked_for_there_was_nothing_to_converge(toy):
+    data, truth = toy(5)
+    check = checks.convergence(up.match_pairs(data, truth))
+    assert numbers(check) == (None, "good")
+    assert check.sentence.startswith("There was nothing to converge")

@@ -1,8 +1,7 @@
-"""The verdict on data whose answer is known, and all that must not change it."""
+"""What must not change a diagnosis, and data that must not break it."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -18,117 +17,9 @@ from unpaired.match.block import Status
 NAMES = ("rna", "image")
 
 
-def diagnosed(scored, **options):
-    """Data, truth, space, matching, and what is said of it."""
-    data, truth, space = scored(**{"counts": 80, "labels": 12, "error": 0.2, **options})
-    matching = up.match_ot(data, space)
-    return data, truth, space, matching, up.diagnose(data, space, matching)
-
-
-@pytest.fixture(scope="module")
-def good(scored):
-    return diagnosed(scored)
-
-
-def flat(value):
-    """All numbers of nested dictionaries and sequences."""
-    if isinstance(value, dict):
-        return [n for v in value.values() for n in flat(v)]
-    if isinstance(value, list | tuple):
-        return [n for v in value for n in flat(v)]
-    return [value] if isinstance(value, int | float) else []
-
-
-def said(diagnosis):
-    """The diagnosis as it is written, and what every diagnosis must be able to do."""
-    text = json.dumps(diagnosis.to_dict(), allow_nan=False)
-    shown = str(diagnosis)
-    assert shown.splitlines()[0] == f"{diagnosis.verdict.upper()}: {diagnosis.sentence}"
-    assert len(shown.splitlines()) == 1 + len(diagnosis.checks)
-    for check in diagnosis.checks:
-        assert f"{check.name}: {check.sentence}" in shown
-        assert diagnosis[check.name] is check
-    assert "nan" not in shown
-    assert len({c.name for c in diagnosis.checks}) == len(diagnosis.checks)
-    return json.loads(text)
-
-
-def shuffled(data, space, seed=0):
-    rng = np.random.default_rng(seed)
-    perm = {n: rng.permutation(len(data[n])) for n in NAMES}
-    return data.take(perm), turned(space, perm), perm
-
-
 def turned(space, perm):
     arrays = {n: space[n][perm[n]] for n in NAMES}
     return replace(space, arrays=arrays, noise={n: space.noise[n][perm[n]] for n in NAMES})
-
-
-# ------------------------------------------------------------------ verdicts
-
-
-def test_scores_of_the_same_cells_can_be_used(good):
-    data, truth, _, matching, diagnosis = good
-    assert diagnosis.verdict == "use"
-    assert {c.name: c.state for c in diagnosis.checks if c.state == "bad"} == {}
-    low, _, high = diagnosis.expected.trace_over_uniform
-    true = up.score(matching, truth, data).unweighted["trace_over_uniform"]
-    assert true > 5
-    assert low <= true <= 2 * high
-    assert said(diagnosis)["verdict"] == "use"
-
-
-def test_scores_of_other_cells_are_worth_averages(scored):
-    data, truth, _, matching, diagnosis = diagnosed(scored, alike=False, seed=3)
-    assert diagnosis.verdict == "average"
-    assert diagnosis["same distribution"].state == "bad"
-    assert up.score(matching, truth, data).unweighted["trace_over_uniform"] < 1.5
-    said(diagnosis)
-
-
-def test_a_uniform_matching_is_worth_averages(good):
-    data, _, space, _, _ = good
-    diagnosis = up.diagnose(data, space, up.match_uniform(data))
-    assert diagnosis.verdict == "average"
-    assert diagnosis["partners"].state == "caution"
-    assert diagnosis.expected.trace_over_uniform[1] == pytest.approx(1)
-    assert diagnosis.expected.foscttm[1] == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize("sides", [NAMES, ("image",)])
-def test_shuffled_labels_are_not_to_be_used(scored, sides):
-    data, _, space = scored(80, labels=5)
-    rng = np.random.default_rng(0)
-    wrong = {n: replace(data[n], labels=rng.permutation(data[n].labels)) for n in sides}
-    data = replace(data, modalities={**data.modalities, **wrong})
-    diagnosis = up.diagnose(data, space, up.match_ot(data, space))
-    assert diagnosis.verdict == "do not use"
-    assert diagnosis.sentence == diagnosis[f"label signal of {sides[0]}"].sentence
-    for name in NAMES:
-        assert diagnosis[f"label signal of {name}"].state == ("bad" if name in sides else "good")
-    said(diagnosis)
-
-
-@pytest.mark.parametrize("mixed", [False, True])
-def test_so_are_scores_that_were_learned_of_shuffled_labels(toy, mixed):
-    data, _ = toy(40)
-    rng = np.random.default_rng(1)
-    if mixed:
-        data = replace(
-            data, modalities={n: replace(m, labels=rng.permutation(m.labels)) for n, m in data.modalities.items()}
-        )
-    space = up.Propensity(classifier="logistic", repeats=2).fit(data).transform(data)
-    diagnosis = up.diagnose(data, space, up.match_ot(data, space))
-    assert (diagnosis.verdict == "do not use") == mixed
-
-
-def test_nothing_matched_is_not_to_be_used(scored):
-    data, _, space = scored({"rna": [20, 20, 0, 0], "image": [0, 0, 20, 20]}, labels=4)
-    diagnosis = up.diagnose(data, space, up.match_uniform(data))
-    assert diagnosis.verdict == "do not use"
-    assert diagnosis["coverage"].state == "bad"
-    assert diagnosis.expected is diagnosis.evidence is None
-    assert said(diagnosis)["expected"] is None
 
 
 # ------------------------------------------------------------------ what must not change it
@@ -137,8 +28,8 @@ def test_nothing_matched_is_not_to_be_used(scored):
 @pytest.mark.parametrize("side", [*NAMES, None])
 def test_the_order_of_the_rows_changes_not_a_bit(good, side):
     data, _, space, _, diagnosis = good
-    _, _, perm = shuffled(data, space)
-    perm = {n: p if side in (n, None) else np.arange(len(p)) for n, p in perm.items()}
+    rng = np.random.default_rng(0)
+    perm = {n: rng.permutation(960) if side in (n, None) else np.arange(960) for n in NAMES}
     other, there = data.take(perm), turned(space, perm)
     assert up.diagnose(other, there, up.match_ot(other, there)).to_dict() == diagnosis.to_dict()
 
@@ -173,8 +64,8 @@ def test_a_third_modality_is_not_looked_at(good):
     assert up.diagnose(more, space, matching).to_dict() == diagnosis.to_dict()
 
 
-def test_the_seed_changes_p_values_alone_and_those_little(scored):
-    data, _, space, matching, one = diagnosed(scored, counts=30, labels=5, error=1.5)
+def test_the_seed_changes_p_values_alone_and_those_little(diagnosed):
+    data, _, space, matching, one = diagnosed(counts=30, labels=5, error=1.5)
     other = up.diagnose(data, space, matching, seed=1)
     assert other.verdict == one.verdict
     assert (other.evidence, other.expected) == (one.evidence, one.expected)
@@ -209,7 +100,7 @@ def test_nothing_that_is_given_is_changed(scored):
 # ------------------------------------------------------------------ spaces
 
 
-def test_a_space_of_features_is_judged_without_a_signal(good):
+def test_a_space_of_features_is_judged_without_a_signal(good, said):
     data, *_ = good
     space = up.features_embedding(data)
     diagnosis = up.diagnose(data, space, up.match_ot(data, space, eps="0.05*median"))
@@ -217,7 +108,7 @@ def test_a_space_of_features_is_judged_without_a_signal(good):
     assert not any(c.name.startswith("calibration") for c in diagnosis.checks)
     assert diagnosis.evidence.spread == 0
     assert "spreads cannot be compared" in diagnosis["same distribution"].sentence
-    assert diagnosis.verdict in ("use", "average")
+    assert (diagnosis.verdict, diagnosis.expected) == ("average", None)
     said(diagnosis)
 
 
@@ -233,7 +124,7 @@ def test_a_space_that_does_not_know_its_noise_is_believed_less(good):
 # ------------------------------------------------------------------ odd data
 
 
-def test_labels_of_every_kind_are_told_of(scored):
+def test_labels_of_every_kind_are_told_of(scored, said):
     counts = {"rna": [30, 1, 30, 0, 1, 2, 30], "image": [30, 30, 1, 30, 1, 2, 30]}
     data, _, space = scored(counts, labels=7, unlabelled=12)
     data = replace(data, classes=(*data.classes, "empty"))
@@ -256,7 +147,7 @@ def test_labels_of_every_kind_are_told_of(scored):
     said(diagnosis)
 
 
-def test_single_cells_are_worth_averages(scored):
+def test_single_cells_are_worth_averages(scored, said):
     counts = {"rna": [40, 40, 1, 1], "image": [1, 1, 40, 40]}
     data, _, space = scored(counts, labels=4, apart=4.0)
     diagnosis = up.diagnose(data, space, up.match_ot(data, space))
@@ -266,7 +157,7 @@ def test_single_cells_are_worth_averages(scored):
     said(diagnosis)
 
 
-def test_a_label_whose_coupling_is_empty_is_told_of(scored):
+def test_a_label_whose_coupling_is_empty_is_told_of(scored, said):
     data, _, space = scored(20, labels=5)
     matching = up.match_uniform(data)
     empty = replace(matching.blocks[2], weights=sp.csr_matrix((20, 20)))
@@ -274,11 +165,11 @@ def test_a_label_whose_coupling_is_empty_is_told_of(scored):
     diagnosis = up.diagnose(data, space, matching)
     assert diagnosis.labels["label 2"].partners is diagnosis.labels["label 2"].claimed_foscttm is None
     assert diagnosis.labels["label 1"].partners == pytest.approx(20)
-    assert np.isfinite(flat(said(diagnosis))).all()
+    said(diagnosis)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1])
-def test_scores_and_features_without_variance_do_not_break_it(scored, value):
+def test_scores_and_features_without_variance_do_not_break_it(scored, value, said):
     data, _, space = scored(15, labels=5)
     data = replace(data, modalities={n: replace(m, X=np.full_like(m.X, value)) for n, m in data.modalities.items()})
     space = replace(space, arrays={n: np.full_like(space[n], value) for n in NAMES})
@@ -289,7 +180,7 @@ def test_scores_and_features_without_variance_do_not_break_it(scored, value):
     said(diagnosis)
 
 
-def test_scores_as_far_as_unbounded_logits_go_do_not_break_it(scored):
+def test_scores_as_far_as_unbounded_logits_go_do_not_break_it(scored, said):
     data, _, space = scored(15, labels=5)
     far = replace(space, arrays={n: 1e6 * space[n] for n in NAMES})
     with np.errstate(all="raise", under="ignore"):
@@ -347,3 +238,14 @@ def test_a_check_that_there_is_not_is_refused(good):
 
 def test_it_is_short_where_it_is_only_named(good):
     assert repr(good[-1]) == "Diagnosis(rna -> image: 'use')"
+
+
+def test_data_in_another_order_than_the_matching_are_refused(toy):
+    data, _ = toy(12, labels=tuple("abcd"))
+    space = up.Propensity(classifier="logistic", folds=2, repeats=2).fit(data).transform(data)
+    matching = up.match_ot(data, space)
+    order = np.arange(len(data["rna"]))[::-1]
+    turned = data.take({"rna": order})
+    arrays = {"rna": space["rna"][order], "image": space["image"]}
+    with pytest.raises(OptionError, match="have other labels in the data: give the data set that was matched"):
+        up.diagnose(turned, replace(space, arrays=arrays), matching)

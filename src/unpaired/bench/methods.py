@@ -222,7 +222,7 @@ def _ot_times(data: Dataset, embedding: Embedding | None, budget: Budget, seed: 
     """Match with so many times the regularisation (eps) that the noise of the embedding asks for."""
     assert embedding is not None
     # The weights of the directions are those of the assumptions alone: this asks about eps, not about them.
-    weighted = weigh(data, embedding, *data.direction()).apply(embedding)
+    weighted = weigh(data, embedding, *data.direction()).apply(data, embedding)
     return match_ot(data, weighted, eps=factor * EPS)
 
 
@@ -253,7 +253,7 @@ def _ot_isotropic(data: Dataset, embedding: Embedding | None, budget: Budget, se
 def _ot_assumed(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int) -> Matching:
     """Match with weights of the directions by the assumptions alone."""
     assert embedding is not None
-    return match_ot(data, weigh(data, embedding, *data.direction()).apply(embedding), eps=EPS)
+    return match_ot(data, weigh(data, embedding, *data.direction()).apply(data, embedding), eps=EPS)
 
 
 ABLATION: Mapping[str, Method] = {

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from unpaired.report.axes import COLOURS, GREY, INK, SIZE, outside_legend, tidy
 
 if TYPE_CHECKING:
@@ -93,13 +91,32 @@ def _scatter(ax: Axes, points: Sequence[Point], groups: Sequence[str]) -> None:
         ax.scatter([p.predicted], [p.measured], s=18, linewidth=0.8, zorder=3, **own)
 
 
-def violation_panels(curves: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]]) -> list[Axes]:
+@dataclass(frozen=True)
+class Step:
+    """One step of a violated assumption.
+
+    Attributes
+    ----------
+    verdict
+        What is said of the matching.
+    expected, low, high, measured
+        FOSCTTM.
+    """
+
+    verdict: str
+    expected: float
+    low: float
+    high: float
+    measured: float
+
+
+def violation_panels(curves: Mapping[str, Sequence[tuple[float, Step]]]) -> list[Axes]:
     """Draw expected and measured FOSCTTM, with the verdict, as an assumption is violated more and more.
 
     Parameters
     ----------
     curves
-        ``"a1"`` and ``"a2"`` -> (how far it is violated, a result of the trust bench).
+        ``"a1"`` and ``"a2"`` -> (how far it is violated, what was found).
     """
     from matplotlib.figure import Figure
 
@@ -108,15 +125,15 @@ def violation_panels(curves: Mapping[str, Sequence[tuple[float, Mapping[str, Any
     titles = {"a1": "(A1) violated: the label moves the noise", "a2": "(A2) violated: share the image does not see"}
     for ax, (knob, steps) in zip(axes, curves.items(), strict=True):
         at = [v for v, _ in steps]
-        low, mid, high = np.array([r["diagnosis"]["expected"]["foscttm"] for _, r in steps]).T
-        measured = [r["measured"]["foscttm"]["mean"] for _, r in steps]
-        band = ax.fill_between(at, low, high, color=COLOURS[5], alpha=0.2, linewidth=0)
-        (line,) = ax.plot(at, mid, color=COLOURS[4], linewidth=1.5)
-        (truth,) = ax.plot(at, measured, color=INK, linewidth=1.5)
+        band = ax.fill_between(
+            at, [s.low for _, s in steps], [s.high for _, s in steps], color=COLOURS[5], alpha=0.2, linewidth=0
+        )
+        (line,) = ax.plot(at, [s.expected for _, s in steps], color=COLOURS[4], linewidth=1.5)
+        (truth,) = ax.plot(at, [s.measured for _, s in steps], color=INK, linewidth=1.5)
         chance = ax.axhline(0.5, color=GREY, linestyle="--", linewidth=1)
         marks = []
         for verdict, marker in _VERDICTS.items():
-            own = [(v, m) for (v, r), m in zip(steps, measured, strict=True) if r["diagnosis"]["verdict"] == verdict]
+            own = [(v, s.measured) for v, s in steps if s.verdict == verdict]
             x, y = zip(*own, strict=True) if own else ((), ())
             marks.append(ax.scatter(x, y, marker=marker, s=34, color=INK, zorder=4))
         ax.set(xlabel=titles[knob], ylim=(0, 0.56))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from unpaired.bench.screen_cases import BASE
 from unpaired.bench.store import Store
 from unpaired.bench.tables import COVERAGE, Column, Summary, grid, markdown, summaries, write_csv, write_markdown
 from unpaired.bench.trust_fit import Judged, judge
-from unpaired.bench.trust_plots import Point, quality_panels, violation_panels
+from unpaired.bench.trust_plots import Point, Step, quality_panels, violation_panels
+from unpaired.data.types import Array
+from unpaired.evaluate.diagnose import COVERED, FOSCTTM, TRACE
 
 __all__ = ["OURS", "PUBLISHED", "write"]
 
@@ -52,9 +55,7 @@ def write(store: Store, left_out: Mapping[str, str], methods: Sequence[str]) -> 
     parts = [
         _gains_text(kept),
         _ablation_text(kept, methods),
-        _expected_text(store, told),
-        _verdict_text([r for r in told if r["case"] not in steps]),
-        _violation_text(store, [r for r in told if r["case"] in steps or r["case"] == BASE]),
+        *_told_text(store, told, steps),
         _confidence_text([r for r in told if r["case"] not in steps]),
         markdown([s for s in found if s.method in titles], _COLUMNS, titles, {}),
         left_out_text(left_out),
@@ -75,11 +76,16 @@ def _medians(results: Iterable[_Result]) -> dict[tuple[str, str, str], Summary]:
 
 
 def _ratios(by: Mapping[tuple[str, str, str], Summary], method: str, metric: str) -> dict[str, float]:
-    """Return case -> the median of a method over that of the published recipe."""
+    """Return case -> the median of a method over that of the published recipe; of a lead of none it is no number."""
     cases = [c for c, m, k in by if m == PUBLISHED and k == metric and (c, method, metric) in by]
-    return {
-        c: float(np.median(by[c, method, metric].values) / np.median(by[c, PUBLISHED, metric].values)) for c in cases
-    }
+    middle = {c: [float(np.median(by[c, m, metric].values)) for m in (method, PUBLISHED)] for c in cases}
+    return {c: own / published if published > 0 else float("nan") for c, (own, published) in middle.items()}
+
+
+def _median(values: Iterable[float]) -> float:
+    """Return the median of those that are numbers."""
+    numbers = [v for v in values if np.isfinite(v)]
+    return float(np.median(numbers)) if numbers else float("nan")
 
 
 def _by_set(ratios: Mapping[str, float]) -> float:
@@ -87,13 +93,15 @@ def _by_set(ratios: Mapping[str, float]) -> float:
     sets: dict[str, list[float]] = {}
     for case, ratio in ratios.items():
         sets.setdefault(_group(case), []).append(ratio)
-    return float(np.median([np.median(own) for own in sets.values()])) if sets else float("nan")
+    return _median(map(_median, sets.values()))
 
 
 def _gains_text(results: Sequence[_Result]) -> str:
     by = _medians(results)
     rows, worse = [], []
     trace, lead = (_ratios(by, OURS, k) for k in ("trace", "lead"))
+    if not trace:
+        return ""
     for case in trace:
         cells = [_quartiles(by[case, m, k], d) for k, d in (("trace", 2), ("lead", 3)) for m in (PUBLISHED, OURS)]
         low, high = by[case, OURS, "lead"].quartiles, by[case, PUBLISHED, "lead"].quartiles
@@ -106,8 +114,8 @@ def _gains_text(results: Sequence[_Result]) -> str:
     return (
         "## The published recipe and the default\n\n"
         f"{grid(header, rows)}\n\n"
-        f"Median ratio over {len(trace)} pairs: trace {np.median(list(trace.values())):.2f}, 0.5 - FOSCTTM "
-        f"{np.median(list(lead.values())):.2f}; over data sets, each by the median of its pairs: "
+        f"Median ratio over {len(trace)} pairs: trace {_median(trace.values()):.2f}, 0.5 - FOSCTTM "
+        f"{_median(lead.values()):.2f}; over data sets, each by the median of its pairs: "
         f"{_by_set(trace):.2f} and {_by_set(lead):.2f}. By FOSCTTM the default is worse by more than the quartiles in "
         f"{len(worse)}{': ' + ', '.join(worse) if worse else ''}.\n"
     )
@@ -128,9 +136,9 @@ def _ablation_text(results: Sequence[_Result], methods: Sequence[str]) -> str:
         leads = [np.median(by[c, name, "lead"].values) for c in lead]
         traces = [np.log(np.median(by[c, name, "trace"].values)) for c in trace]
         cells = [
-            np.median(list(trace.values())),
+            _median(trace.values()),
             np.exp(np.mean(traces)),
-            np.median(list(lead.values())),
+            _median(lead.values()),
             np.mean(leads),
         ]
         title = "the default (all of it)" if name == OURS else method_of(name).title
@@ -140,30 +148,58 @@ def _ablation_text(results: Sequence[_Result], methods: Sequence[str]) -> str:
     return f"## Which ingredient gives what\n\n{grid(header, rows)}\n"
 
 
-def _expected_text(store: Store, told: Sequence[_Result]) -> str:
+def _told_text(store: Store, told: Sequence[_Result], steps: Collection[str]) -> Iterator[str]:
+    """Return what is said without truth, each data set by the rule learned from the others."""
     groups = [_group(r["case"]) for r in told]
     if len(set(groups)) < 3:
-        return ""
-    found = {what: judge(told, groups, what) for what in ("trace", "foscttm")}
-    axes = quality_panels({what: [_point(r, j, i) for i, r in enumerate(told)] for what, j in found.items()})
-    save_figure(axes[0], store.folder / "expected")
-    lines = [
-        f"- {title}: Spearman {j.spearman:.2f} over {len(told)} matchings (both recipes, all seeds), "
-        f"{_spearman_of(told, groups, j, OURS):.2f} over those of the default; {j.covered:.0%} within the interval "
-        f"of nine in ten. The rule learned from all: {_rule_text(j)}."
-        for title, j in (("trace / uniform", found["trace"]), ("0.5 - FOSCTTM", found["foscttm"]))
-    ]
+        return
+    trace, lead = (judge(told, groups, what) for what in ("trace", "foscttm"))
+    said = [_Said(r, trace.take(np.array([i])), lead.take(np.array([i]))) for i, r in enumerate(told)]
+    points = {"trace": [s.point(s.trace) for s in said], "foscttm": [s.point(s.lead) for s in said]}
+    save_figure(quality_panels(points)[0], store.folder / "expected")
+    ours = np.array([i for i, r in enumerate(told) if r["method"] == OURS])
+    lines = [_line(j, ours, title) for j, title in ((trace, "trace / uniform"), (lead, "0.5 - FOSCTTM"))]
+    text = "Each data set is predicted by the rule learned from the others, and so are the intervals.\n\n"
+    yield f"## Expected quality against the measured one\n\n{text}" + "\n".join(lines) + "\n"
+    own = [s for s in said if s.result["method"] == OURS]
+    yield _verdict_text([s for s in own if s.result["case"] not in steps])
+    yield _violation_text(store, [s for s in own if s.result["case"] in steps or s.result["case"] == BASE])
+
+
+@dataclass(frozen=True, eq=False)
+class _Said:
+    """One matching, and what is expected of it without its data set."""
+
+    result: _Result
+    trace: Judged
+    lead: Judged
+
+    def point(self, judged: Judged) -> Point:
+        """Return it as a dot of the plot."""
+        values = (float(v[0]) for v in (judged.predicted, judged.low, judged.high, judged.measured))
+        return Point(_group(self.result["case"]), self.result["method"] == OURS, *values)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict: signal and coverage as they were found, quality as it is expected here."""
+        checks = {c["name"]: c for c in self.result["diagnosis"]["checks"]}
+        if any(c["state"] == "bad" and n.startswith(("label signal", "coverage")) for n, c in checks.items()):
+            return "do not use"
+        good = self.trace.predicted[0] >= TRACE and self.trace.low[0] > 1 and 0.5 - self.lead.predicted[0] <= FOSCTTM
+        return "use" if good and (checks["coverage"]["value"] or 0.0) >= COVERED else "average"
+
+
+def _line(judged: Judged, ours: Array, title: str) -> str:
+    default = judged.take(ours)
+    by_set = default.covered
+    never = [name for name, part in by_set.items() if part < 0.5]
     return (
-        "## Expected quality against the measured one\n\nEach data set is predicted by the rule learned from the "
-        "others.\n\n" + "\n".join(lines) + "\n"
+        f"- {title}: Spearman {judged.spearman:.2f} over {len(judged.measured)} matchings (both recipes), "
+        f"{default.spearman:.2f} over the {len(ours)} of the default. The interval held the measured value of the "
+        f"default in {np.mean(list(by_set.values())):.0%}, data sets alike"
+        f"{'; less than half of the time in ' + ', '.join(never) if never else ''}. "
+        f"The rule learned from all: {_rule_text(judged)}."
     )
-
-
-def _spearman_of(told: Sequence[_Result], groups: Sequence[str], judged: Judged, method: str) -> float:
-    from scipy.stats import spearmanr
-
-    own = [i for i, r in enumerate(told) if r["method"] == method]
-    return float(spearmanr(judged.predicted[own], judged.measured[own]).statistic)
 
 
 def _rule_text(judged: Judged) -> str:
@@ -174,55 +210,67 @@ def _rule_text(judged: Judged) -> str:
     )
 
 
-def _point(result: _Result, judged: Judged, at: int) -> Point:
-    values = (judged.predicted[at], judged.low[at], judged.high[at], judged.measured[at])
-    return Point(_group(result["case"]), result["method"] == OURS, *(float(v) for v in values))
-
-
-def _verdict_text(told: Sequence[_Result]) -> str:
-    cases: dict[str, list[_Result]] = {}
-    for r in told:
-        if r["method"] == OURS:
-            cases.setdefault(r["case"], []).append(r)
+def _verdict_text(said: Sequence[_Said]) -> str:
+    cases: dict[str, list[_Said]] = {}
+    for one in said:
+        cases.setdefault(one.result["case"], []).append(one)
     rows = []
     for case, own in cases.items():
-        verdicts = [r["diagnosis"]["verdict"] for r in own]
+        verdicts = [s.verdict for s in own]
         counts = ", ".join(f"{v} {verdicts.count(v)}" for v in dict.fromkeys(verdicts))
-        expected = np.median([r["diagnosis"]["expected"]["trace_over_uniform"][1] for r in own])
-        lead = np.median([r["diagnosis"]["expected"]["foscttm"][1] for r in own])
-        trace = np.median([r["measured"]["trace_over_uniform"] for r in own])
-        foscttm = np.median([r["measured"]["foscttm"]["mean"] for r in own])
-        rows.append([case, counts, f"{expected:.1f}", f"{trace:.1f}", f"{lead:.2f}", f"{foscttm:.2f}"])
+        values = ([s.trace.predicted, s.trace.measured, 0.5 - s.lead.predicted, 0.5 - s.lead.measured] for s in own)
+        trace, measured, expected, foscttm = np.median(np.array(list(values))[..., 0], axis=0)
+        rows.append([case, counts, f"{trace:.1f}", f"{measured:.1f}", f"{expected:.2f}", f"{foscttm:.2f}"])
     header = ["pair", "verdict (seeds)", "trace / uniform, expected", "measured", "FOSCTTM, expected", "measured"]
-    return f"## Verdicts\n\nOf the default, by the rule that the package has.\n\n{grid(header, rows)}\n"
+    return (
+        f"## Verdicts\n\n{grid(header, rows)}\n\nOf the default; each data set by the rule learned from the others, "
+        f"medians over seeds. {_right_text(said)}\n"
+    )
 
 
-def _violation_text(store: Store, told: Sequence[_Result]) -> str:
-    own = {r["case"]: r for r in told if r["method"] == OURS and r["seed"] == 0}
+def _right_text(said: Sequence[_Said]) -> str:
+    """Say how often "use" was right, and how often it was given where it would have been."""
+    right = [s.trace.measured[0] >= TRACE and 0.5 - s.lead.measured[0] <= FOSCTTM for s in said]
+    use = [s.verdict == "use" for s in said]
+    both = sum(u and r for u, r in zip(use, right, strict=True))
+    return (
+        f'Of {sum(use)} verdicts "use" {both} were right by the same thresholds (trace / uniform of {TRACE:g}, FOSCTTM '
+        f"of {FOSCTTM:g}); of {sum(right)} matchings that good, {both} were found."
+    )
+
+
+def _violation_text(store: Store, said: Sequence[_Said]) -> str:
+    own = {s.result["case"]: s for s in said if s.result["seed"] == 0}
     if BASE not in own or len(own) < 2:
         return ""
-    curves: dict[str, list[tuple[float, _Result]]] = {}
-    for knob in ("a1", "a2"):
-        steps = {float(c.partition("=")[2]): r for c, r in own.items() if c.startswith(f"{knob}=")}
-        curves[knob] = [(0.0, own[BASE]), *sorted(steps.items())]
-    save_figure(violation_panels(curves)[0], store.folder / "violated")
+    curves: dict[str, list[tuple[float, Step]]] = {}
     parts = ["## A screen whose assumptions are violated step by step\n"]
     header = ["violated", "verdict", "trace / uniform, expected", "measured", "FOSCTTM, expected", "measured"]
     header += ["latent MSE / uniform"]
     for knob, title in (("a1", "(A1)"), ("a2", "(A2)")):
-        rows = [[f"{title} {value:g}", *_step(r)] for value, r in curves[knob]]
+        found = {float(c.partition("=")[2]): s for c, s in own.items() if c.startswith(f"{knob}=")}
+        steps = [(0.0, own[BASE]), *sorted(found.items())]
+        curves[knob] = [(value, _step(s)) for value, s in steps]
+        rows = [[f"{title} {value:g}", *_cells(s)] for value, s in steps]
         parts.append(f"{grid(header, rows)}\n")
+    save_figure(violation_panels(curves)[0], store.folder / "violated")
     return "\n".join(parts)
 
 
-def _step(r: _Result) -> list[str]:
-    expected, measured, scores = r["diagnosis"]["expected"], r["measured"], r["scores"]
+def _step(said: _Said) -> Step:
+    lead = said.lead
+    low, high = (0.5 - min(0.5, float(v[0])) for v in (lead.high, lead.low))
+    return Step(said.verdict, 0.5 - float(lead.predicted[0]), low, high, 0.5 - float(lead.measured[0]))
+
+
+def _cells(said: _Said) -> list[str]:
+    scores = said.result["scores"]
     return [
-        r["diagnosis"]["verdict"],
-        f"{expected['trace_over_uniform'][1]:.1f}",
-        f"{measured['trace_over_uniform']:.1f}",
-        f"{expected['foscttm'][1]:.2f}",
-        f"{measured['foscttm']['mean']:.2f}",
+        said.verdict,
+        f"{said.trace.predicted[0]:.1f}",
+        f"{said.trace.measured[0]:.1f}",
+        f"{0.5 - said.lead.predicted[0]:.2f}",
+        f"{0.5 - said.lead.measured[0]:.2f}",
         f"{scores['latent_mse'] / scores['uniform']['latent_mse']:.2f}",
     ]
 

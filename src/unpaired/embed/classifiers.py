@@ -103,7 +103,7 @@ class Blend:
 
     A linear score keeps more of the differences between the cells of a label, which a perceptron that is sure of the
     label has folded away; a perceptron finds labels that no line separates. Their errors differ, so the mean matches
-    better than either (docs/trust.md has the figures).
+    better than either (docs/method.md and docs/trust.md have the figures).
 
     Attributes
     ----------

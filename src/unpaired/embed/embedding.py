@@ -50,8 +50,8 @@ class Embedding:
     made_by
         How it was made.
     noise_covariance
-        Modality name -> ``(d, d)`` covariance between estimates of a cell's coordinates, mean over its cells; ``None``
-        where unknown.
+        Modality name -> ``(d, d)`` covariance of the error of a cell's coordinates, mean over its cells; ``None`` where
+        unknown.
     """
 
     arrays: Mapping[str, Array]

@@ -18,6 +18,7 @@ from unpaired.seeds import named_rng, named_seed
 
 __all__ = ["FitOptions", "ModalityFit", "fit_modality", "network_epochs"]
 
+_SHARED = 2 / 3  # of what answers differ in, error that they share; as matched best where the pairs are known
 _VALID = 0.1  # of a model's cells choose its epoch
 _VALID_PUBLISHED = 0.2  # the published scheme has one split, and judges the classifier on this part of it
 
@@ -60,6 +61,9 @@ class ModalityFit:
         Whether the coordinates are calibrated and centred, or the raw logits.
     quality
         How good the classifier is on cells it did not see.
+    trained
+        ``(n,)`` whether a cell has a label that was trained on: its score of a repeat is one model's answer, that of
+        others a mean of several models.
     """
 
     kind: str
@@ -72,11 +76,12 @@ class ModalityFit:
     log_prior: Array
     calibrated: bool
     quality: ClassifierQuality
+    trained: Array
 
     def place(self, modality: Modality) -> tuple[Array, Array, Array]:
         """Return ``(n, T)`` coordinates of a modality's cells, and the ``(n,)`` variance of one model's answer.
 
-        The third is the ``(T, T)`` covariance of one model's answers, mean over the cells that have a label.
+        The third is the ``(T, T)`` covariance of the coordinates' error, mean over the labelled cells that tell it.
 
         Cells learned from get the mean of their out-of-fold scores, one a repeat, and these scores' variance; others,
         and those that were in ``fit`` without a label, the mean of all models, and the variance between these: not that
@@ -95,6 +100,7 @@ class ModalityFit:
         out, noise = np.empty((len(modality), scores.shape[2])), np.empty(len(modality))
         out[old], noise[old] = scores.mean(axis=0), self.noise[rows[old]]
         labelled = modality.labels >= 0
+        labelled[old] &= self.trained[rows[old]]
         spread = _spread(scores[:, labelled[old]])
         if len(new):
             scores = self.space(self.models.logits(new_inputs(self.modality, modality.X, new, self.center, self.scale)))
@@ -121,11 +127,16 @@ def _variance(scores: Array) -> Array:
 
 
 def _spread(scores: Array) -> Array:
-    """``(T, T)`` covariance between ``(R, n, T)`` scores of the same cells, sum over cells; NaN for one score."""
+    """``(T, T)`` covariance of the error of the mean of ``(K, n, T)`` scores, sum over cells; NaN for one score.
+
+    Of what K answers differ in, 1 / K is left in their mean. What they share, having learned from the same cells, no
+    comparison of them shows; it is taken to be two thirds of what they differ in.
+    """
     if len(scores) < 2 and scores.shape[1]:
         return np.full((scores.shape[2],) * 2, np.nan)
     apart = scores - scores.mean(axis=0)
-    return np.asarray(sum(a.T @ a for a in apart) / max(1, len(scores) - 1))
+    between = np.asarray(sum(a.T @ a for a in apart)) / max(1, len(scores) - 1)
+    return between * (_SHARED + 1 / max(1, len(scores)))
 
 
 def _recognised(fitted: Modality, modality: Modality) -> tuple[Array, Array]:
@@ -181,6 +192,8 @@ class _Work:
             noise[by_all] = _variance(space(models.logits(self.inputs.take(by_all))))
         order, back, spread = self.modality.order, np.empty_like(logits), np.empty_like(noise)
         back[:, order], spread[order] = logits, noise
+        trained = np.empty(len(y), dtype=bool)
+        trained[order] = known
         return ModalityFit(
             kind=self.kind,
             models=models,
@@ -192,6 +205,7 @@ class _Work:
             log_prior=log_prior,
             calibrated=calibrate,
             quality=quality(mean, own, temperature=temperature, classes=self.labels),
+            trained=trained,
         )
 
     def embed(self, models: Network, data: Dataset) -> dict[str, Array]:

@@ -17,8 +17,9 @@ from unpaired.match.matching import Matching
 __all__ = ["alike", "calibration", "convergence", "coverage", "labels", "overlap", "partners", "signal"]
 
 EXPLAINED = 0.05
-"""Share of the labels' entropy that the scores must take away; of what is not there, nothing can be matched."""
+"""Share of the labels' entropy below which the scores say little of the labels."""
 P_VALUE = 0.01
+"""Above it, the scores say nothing of the labels that permuted labels would not say: nothing can be matched by them."""
 CALIBRATION = 0.1
 """Expected calibration error above which probabilities cannot be taken at their word."""
 DISTANCE = (0.3, 0.7)
@@ -30,12 +31,14 @@ UNDECIDED = 0.9
 UNEQUAL = 3.0
 """Ratio of a label's shares in the two modalities from which on its cells may be others on each side."""
 COVERED = 0.9
+_MANY = 8  # labels from which on the agreement of spreads is judged
 _RANKED = 20_000  # cells that tell the number of directions
 
 
 _GOOD: State = "good"
 _CAUTION: State = "caution"
 _BAD: State = "bad"
+_UNKNOWN: State = "unknown"
 
 
 def signal(signals: Mapping[str, Signal | None]) -> Iterator[Check]:
@@ -43,20 +46,23 @@ def signal(signals: Mapping[str, Signal | None]) -> Iterator[Check]:
     for name, s in signals.items():
         title = f"label signal of {name}"
         if s is None:
-            sentence = "The space is not one of propensity scores, so it cannot be asked about the labels."
-            yield Check(title, None, EXPLAINED, "unknown", sentence, {})
+            sentence = "The space is none of propensity scores, or has one label only: it cannot be asked about labels."
+            yield Check(title, None, EXPLAINED, _UNKNOWN, sentence, {})
             continue
-        lost = s.explained < EXPLAINED or s.p_value > P_VALUE
-        percent = f"{max(0.0, s.explained):.0%}"
-        sentence = (
-            f"The labels carry no signal in {name}: on unseen cells its readings take away {percent} of what there "
-            f"is to know of them (p = {s.p_value:.3g} against permuted labels), so there is nothing to match by."
-            if lost
-            else f"The readings of {name} take away {percent} of what there is to know of the labels "
-            f"(p = {s.p_value:.3g} against permuted labels)."
-        )
+        percent, p = f"{max(0.0, s.explained):.0%}", f"{s.p_value:.3g}"
+        told = f"{percent} of what there is to know of the labels (p = {p} against permuted labels)"
         details = {"p_value": s.p_value, "cells": s.cells}
-        yield Check(title, s.explained, EXPLAINED, "bad" if lost else "good", sentence, details)
+        if s.p_value > P_VALUE or s.explained <= 0:
+            sentence = (
+                f"The labels carry no signal in {name}: on unseen cells its readings take away {told}, so there is "
+                "nothing to match by."
+            )
+            yield Check(title, s.explained, EXPLAINED, _BAD, sentence, details)
+        elif s.explained < EXPLAINED:
+            sentence = f"The labels carry little signal in {name}: its readings take away {told}."
+            yield Check(title, s.explained, EXPLAINED, _CAUTION, sentence, details)
+        else:
+            yield Check(title, s.explained, EXPLAINED, _GOOD, f"The readings of {name} take away {told}.", details)
 
 
 def calibration(signals: Mapping[str, Signal | None]) -> Iterator[Check]:
@@ -79,15 +85,17 @@ def alike(agreement: Agreement, names: tuple[str, str]) -> Check:
     if not clouds.labels:
         sentence = "No label has two cells in both modalities, so their scores cannot be compared."
         return Check("same distribution", None, DISTANCE[0], "unknown", sentence, {"spread": spread})
+    # Correlations over few labels are high or low by chance, and are taken down for it: no ground for a state.
+    judged = spread if len(clouds.labels) >= _MANY else None
     far = sum(t.p_value <= P_VALUE for t in clouds.labels.values())
     told = (
         f"energy distance {clouds.distance:.2f}, p = {clouds.p_value:.3g}; {far} of {len(clouds.labels)} labels differ "
         f"at p = {P_VALUE:g}; "
         + ("spreads cannot be compared" if spread is None else f"agreement of spreads {spread:.2f}")
     )
-    if clouds.distance <= DISTANCE[0] and (spread is None or spread >= SPREAD):
+    if clouds.distance <= DISTANCE[0] and (judged is None or judged >= SPREAD):
         state, what = _GOOD, f"Within labels, cells look alike by {names[0]} and by {names[1]}"
-    elif clouds.distance > DISTANCE[1] or (spread is not None and spread < SPREAD / 2):
+    elif clouds.distance > DISTANCE[1] or (judged is not None and judged < SPREAD / 2):
         state, what = _BAD, f"Within labels, {names[0]} and {names[1]} hardly see the same differences between cells"
     else:
         state, what = _CAUTION, f"Within labels, {names[0]} and {names[1]} see partly other differences between cells"
@@ -131,19 +139,23 @@ def overlap(data: Dataset, names: tuple[str, str]) -> Check:
     )
     shared = counts.min(axis=0) > 0
     shares = counts[:, shared] / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    ratios = np.exp(np.abs(np.log(shares[0] / shares[1]))) if shared.any() else np.ones(1)
+    if not shared.any():
+        sentence = "No label has cells in both modalities."
+        return Check("overlap", None, UNEQUAL, "bad", sentence, {"smallest_label": 0, "labels_shared": 0})
+    ratios = np.exp(np.abs(np.log(shares[0] / shares[1])))
     worst = float(ratios.max())
-    least = int(counts[:, shared].min()) if shared.any() else 0
-    name = np.array(data.classes)[shared][ratios.argmax()] if shared.any() else ""
-    sentence = f"The smallest label has {least} cell{'' if least == 1 else 's'} on a side; " if shared.any() else ""
+    least = int(counts[:, shared].min())
+    name = np.array(data.classes)[shared][ratios.argmax()]
+    alone = int((counts.max(axis=0) > 0).sum() - shared.sum())
+    sentence = f"The smallest label has {least} cell{'' if least == 1 else 's'} on a side; "
     sentence += (
         f"{name} makes up {worst:.1f} times as large a part of one modality as of the other: are these the same cells?"
         if worst > UNEQUAL
-        else "the labels are about as frequent in one modality as in the other."
-        if shared.any()
-        else "No label has cells in both modalities."
+        else "the labels that both have are about as frequent in one modality as in the other."
     )
-    state: State = "caution" if worst > UNEQUAL or least < 2 else "good"
+    if alone:
+        sentence += f" {alone} label{' is' if alone == 1 else 's are'} in one modality only."
+    state: State = "caution" if worst > UNEQUAL or least < 2 or alone else "good"
     return Check(
         "overlap", worst, UNEQUAL, state, sentence, {"smallest_label": least, "labels_shared": int(shared.sum())}
     )
@@ -182,11 +194,14 @@ def convergence(matching: Matching) -> Check:
     states = [b.status.state for b in matching.blocks]
     open_ = [b for b in matching.blocks if b.status.state in ("not_converged", "failed")]
     errors = [b.status.marginal_error for b in matching.matched if np.isfinite(b.status.marginal_error)]
-    worst = max(errors, default=0.0)
+    worst = max(errors, default=None)
+    off = "" if worst is None else f" (marginals off by {worst:.1g} at most)"
     sentence = (
-        f"{len(open_)} of {len(states)} labels did not converge (marginals off by {worst:.2g} at most)."
+        f"{len(open_)} of {len(states)} labels did not converge{off}."
         if open_
-        else f"All labels converged (marginals off by {worst:.1g} at most)."
+        else "There was nothing to converge: no marginals were asked for."
+        if worst is None
+        else f"All labels converged{off}."
     )
     state: State = "bad" if any(b.status.state == "failed" for b in open_) else "caution" if open_ else "good"
     return Check("convergence", worst, None, state, sentence, {"labels": [b.label for b in open_]})

@@ -14,7 +14,7 @@ from unpaired.evaluate import checks
 from unpaired.evaluate.agreement import Agreement, compare_modalities
 from unpaired.evaluate.confidence import Confidence, confidence
 from unpaired.evaluate.diagnosis import Check, Diagnosis, LabelDiagnosis
-from unpaired.evaluate.expected import Expected, collect, expect
+from unpaired.evaluate.expected import Evidence, Expected, collect, expect
 from unpaired.evaluate.signal import label_signal
 from unpaired.match.blocks import check_embedding
 from unpaired.match.matching import Matching
@@ -24,6 +24,14 @@ __all__ = ["diagnose"]
 
 TRACE, FOSCTTM = 2.0, 0.40
 """Expected trace over uniform and FOSCTTM from which on cell-level matches are worth using."""
+COVERED = 0.5
+"""Share of the cells of each side: of less matched, nothing is said that holds for all."""
+_PUBLISHED = 0.05  # eps, with the plain distance
+_NO_CLAIM = "No label has two matched cells on both sides, so nothing can be said of single cells."
+_NOT_LEARNED = (
+    "How much can be believed of a coupling was learned for match_ot with eps='auto' or as published, in a space of "
+    "propensity scores; of this one nothing is expected, so read nothing into single matches."
+)
 
 
 def diagnose(
@@ -53,7 +61,8 @@ def diagnose(
     Raises
     ------
     OptionError
-        If the three do not have the same cells, or coordinates are not finite.
+        If the three do not have the same cells, cells have other labels than they were matched by, or coordinates are
+        not finite.
 
     Examples
     --------
@@ -74,13 +83,20 @@ def diagnose(
             )
             raise OptionError(msg)
     check_embedding([data[n] for n in names], embedding)
+    _check_labels(data, matching)
     signals = {n: label_signal(data, embedding, n, seed=seed) for n in names}
     agreement = compare_modalities(data, embedding, *names, seed=seed)
     sure = confidence(matching, data) if sure is None else sure
     partners = {b.label: b.effective_partners()[b.sums(1) > 0] for b in matching.matched}
     known = embedding.noise is not None or embedding.noise_covariance is not None
-    evidence = collect(sure.claims, agreement.clouds.distance, agreement.spread, noise_known=known)
-    expected = None if evidence is None else expect(evidence)
+    evidence = collect(
+        sure.claims,
+        agreement.clouds.distance,
+        agreement.spread,
+        noise_known=known,
+        labels_total=len(matching.blocks),
+    )
+    expected = expect(evidence) if evidence is not None and _learned_of(embedding, matching) else None
     found = (
         *checks.signal(signals),
         *checks.calibration(signals),
@@ -91,27 +107,52 @@ def diagnose(
         checks.coverage(matching),
         checks.convergence(matching),
     )
-    verdict, sentence = _verdict(found, expected, names)
+    reason = _NO_CLAIM if evidence is None else _NOT_LEARNED
+    verdict, sentence = _verdict(found, expected, evidence, reason)
     return Diagnosis(
         *names, verdict, sentence, expected, evidence, found, dict(_labels(matching, agreement, sure, partners))
     )
 
 
+def _check_labels(data: Dataset, matching: Matching) -> None:
+    """Raise if the cells of a label are of other labels in the data: their rows are in another order then."""
+    code = {label: i for i, label in enumerate(data.classes)}
+    for block in matching.blocks:
+        for name, rows in ((matching.source, block.rows), (matching.target, block.cols)):
+            if (data[name].labels[rows] != code.get(block.label, -2)).any():
+                msg = (
+                    f"cells of {name!r} that the matching took for {block.label!r} have other labels in the data: give "
+                    "the data set that was matched."
+                )
+                raise OptionError(msg)
+
+
+def _learned_of(embedding: Embedding, matching: Matching) -> bool:
+    """Whether the rule of the expected quality was learned of such couplings: others may claim what they like."""
+    made, options = matching.made_by.method, matching.made_by.options
+    published = options.get("cost") == "euclidean" and options.get("eps") == _PUBLISHED
+    return made == "match_ot" and embedding.space == "logit" and (options.get("eps_from") == "noise" or published)
+
+
 def _verdict(
-    found: tuple[Check, ...], expected: Expected | None, names: tuple[str, str]
+    found: tuple[Check, ...], expected: Expected | None, evidence: Evidence | None, reason: str
 ) -> tuple[Literal["use", "average", "do not use"], str]:
     fatal = [c for c in found if c.state == "bad" and c.name.startswith(("label signal", "coverage"))]
     if fatal:
         return "do not use", fatal[0].sentence
-    if expected is None:
-        return "average", "No label has two matched cells on both sides, so nothing can be said of single cells."
+    if expected is None or evidence is None:
+        return "average", reason
     trace, foscttm = expected.trace_over_uniform, expected.foscttm
+    of = (
+        f"over {evidence.labels} of {evidence.labels_total} labels, " if evidence.labels < evidence.labels_total else ""
+    )
     quality = (
-        f"the true partner is expected to be {_times(trace[1])} as likely as by the label alone "
+        f"{of}the true partner is expected to be {_times(trace[1])} as likely as by the label alone "
         f"({_times(trace[0])} to {_times(trace[2])}), FOSCTTM {foscttm[1]:.2f} ({foscttm[0]:.2f} to {foscttm[2]:.2f}; "
         "0.5 is chance)"
     )
-    if trace[1] >= TRACE and foscttm[1] <= FOSCTTM:
+    covered = next(c.value for c in found if c.name == "coverage")
+    if trace[1] >= TRACE and trace[0] > 1 and foscttm[1] <= FOSCTTM and (covered or 0.0) >= COVERED:
         return "use", f"Who is matched with whom carries information: {quality}."
     return "average", f"Average over the cells of a label, and read nothing into single matches: {quality}."
 

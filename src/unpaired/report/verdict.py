@@ -143,7 +143,7 @@ def _tally(checks: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _expected_caption(scores: Mapping[str, Any] | None) -> str:
-    told = "Better is to the right. Dot: expected without any truth; bar: where it should lie in nine of ten data sets"
+    told = "Better is to the right. Dot: expected without any truth; bar: where it should lie in most data sets"
     shaded = "single matches are worth using where both dots lie in the shaded part."
     return f"{told}; diamond: measured by the true pairs; {shaded}" if scores is not None else f"{told}; {shaded}"
 
@@ -152,12 +152,12 @@ def _measured(expected: Mapping[str, Sequence[float]], scores: Mapping[str, Any]
     low, middle, high = expected["trace_over_uniform"]
     best, central, worst = expected["foscttm"]
     gain, foscttm = scores["trace_over_uniform"], scores["foscttm"]["mean"]
-    places = _place(gain, low, high, "worse", "better"), _place(foscttm, best, worst, "better", "worse")
     return (
         f"Without the truth, the true partner was expected to be {number(middle, 2)} times as likely as by the label "
         f"alone ({number(low, 2)} to {number(high, 2)}) and FOSCTTM to be {fixed(central, 2)} ({fixed(best, 2)} to "
-        f"{fixed(worst, 2)}); the true pairs say {number(gain, 2)} times ({places[0]}) and {fixed(foscttm, 2)} "
-        f"({places[1]})."
+        f"{fixed(worst, 2)}); the true pairs say {number(gain, 2)} times "
+        f"({_place(gain, low, high, 'worse', 'better')}) and "
+        f"{fixed(foscttm, 2)} ({_place(foscttm, best, worst, 'better', 'worse')})."
     )
 
 
@@ -226,6 +226,6 @@ def _confidence_caption(values: Mapping[str, Array]) -> str:
     without = sum(int(np.isnan(v).sum()) for v in values.values())
     left = f" {quantity(without, 'cell')} without a choice of partners {'is' if without == 1 else 'are'} left out."
     return (
-        "What the matching claims of itself; how much of it can be believed is what the verdict says. The value of "
-        f"every cell is in aligned.h5mu (unpaired_confidence), to keep the surest cells.{left if without else ''}"
+        "What the matching claims of itself; how much of it can be believed is what the verdict says. Each "
+        f"cell's value is in aligned.h5mu (unpaired_confidence), to keep the surest cells.{left if without else ''}"
     )

@@ -96,7 +96,7 @@ def test_the_coupling_has_the_odds_of_the_posterior():
     a, b = (TRUTH + NOISE[n] for n in ("left", "right"))
     np.testing.assert_allclose(weighting.correlations, canonical(a, b, TRUTH), rtol=1e-9)
     both = multivariate_normal(np.zeros(6), np.block([[a, TRUTH], [TRUTH, b]]))
-    for block in match_ot(data, weighting.apply(space), eps=EPS, **TIGHT).blocks:
+    for block in match_ot(data, weighting.apply(data, space), eps=EPS, **TIGHT).blocks:
         x, y = (space[n][at] for n, at in (("left", block.rows), ("right", block.cols)))
         pairs = np.concatenate(np.broadcast_arrays((x - x.mean(0))[:, None], (y - y.mean(0))[None]), axis=2)
         odds = np.exp(both.logpdf(pairs))  # what depends on x or on y alone is taken up by the marginals
@@ -130,7 +130,7 @@ def test_cells_without_a_label_are_placed_and_decide_nothing():
     other, wide = held(more, labels, noise_covariance=NOISE)
     one, two = weigh(data, space, "left", "right"), weigh(other, wide, "left", "right")
     np.testing.assert_allclose(one.correlations, two.correlations, rtol=1e-9)
-    assert np.isfinite(two.apply(wide)["left"]).all()
+    assert np.isfinite(two.apply(data, wide)["left"]).all()
 
 
 def test_correlations_are_sorted_below_one_and_make_the_information():
@@ -149,7 +149,7 @@ def test_even_where_nothing_is_noise_no_direction_is_wholly_sure():
     data, space = known(left=TRUTH, right=TRUTH)
     weighting = weigh(data, replace(space, noise_covariance=None, noise=None), "left", "right")
     np.testing.assert_allclose(weighting.correlations, 0.98)
-    assert match_ot(data, weighting.apply(space), eps=EPS).coverage.labels == 2
+    assert match_ot(data, weighting.apply(data, space), eps=EPS).coverage.labels == 2
 
 
 # ------------------------------------------------------------------ what the coupling shows
@@ -159,7 +159,7 @@ def test_auto_matches_the_weighted_space_at_two(full):
     data, space = drawn()
     matching = match_ot(data, space, tol=1e-6)
     weighting = weigh(data, space, "left", "right", lambda some, rough: match_ot(some, rough, eps=2.0, tol=1e-2))
-    again = match_ot(data, weighting.apply(space), eps=2.0, tol=1e-6)
+    again = match_ot(data, weighting.apply(data, space), eps=2.0, tol=1e-6)
     assert np.array_equal(full(matching), full(again))
     options = matching.made_by.options
     assert (options["eps"], options["eps_from"], options["weighting"]) == (2.0, "noise", weighting.told())
@@ -176,12 +176,12 @@ def test_the_first_coupling_is_averaged_with_the_assumptions():
         return replace(own, blocks=tuple(blocks))
 
     weighting = weigh(data, space, "left", "right", by_order)
-    assumed, seen = weigh(data, space, "left", "right").apply(space), np.zeros((3, 3))
+    assumed, seen = weigh(data, space, "left", "right").apply(data, space), np.zeros((3, 3))
     np.testing.assert_allclose(np.sort(asked[0]["left"], axis=0), np.sort(assumed["left"], axis=0))
     for code in (0, 1):
         left, right = (m.order[m.labels[m.order] == code] for m in data.modalities.values())
         x, y = space["left"][left], space["right"][right]
-        seen += (x - x.mean(0)).T @ (y - y.mean(0)) / len(data["left"])
+        seen += (x - x.mean(0)).T @ (y - y.mean(0)) / (len(data["left"]) - 2)
     a, b = (TRUTH + NOISE[n] for n in ("left", "right"))
     np.testing.assert_allclose(weighting.correlations, canonical(a, b, (TRUTH + seen) / 2), rtol=1e-8)
     np.testing.assert_allclose(weighting.assumed, canonical(a, b, TRUTH), rtol=1e-8)
@@ -267,7 +267,7 @@ def test_noise_that_is_not_finite_is_refused(bad):
     data, space = drawn()
     good = {"noise": np.ones(65), "noise_covariance": np.eye(3)}
     known = {kind: {"left": good[kind], "right": value} for kind, value in bad.items()}
-    with pytest.raises(OptionError, match="the noise of 'right' in the embedding is not finite; give a number"):
+    with pytest.raises(OptionError, match="the noise of 'right' in the embedding is not 3 x 3 finite numbers; give"):
         match_ot(data, replace(space, **{"noise_covariance": None, **known}))
 
 

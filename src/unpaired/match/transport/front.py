@@ -66,12 +66,14 @@ def match_ot(
     source, target
         Names of the modalities; not needed when there are two.
     source_weights, target_weights
-        ``(n,)`` positive weights of the cells (made to sum to one within each label); uniform by default.
+        ``(n,)`` positive weights of the cells (made to sum to one within each label); uniform by default. The weights
+        of the directions do not depend on them.
     unbalanced
         Weight of a Kullback-Leibler penalty that replaces the constraint on both marginals; ``None`` keeps the
-        constraint.
+        constraint. With ``eps="auto"`` it is no posterior: what the marginals would absorb costs mass.
     max_iter, max_seconds
-        Limits for one label: passes over its pairs, and seconds. When one is reached, the block's status says so.
+        Limits for one label: passes over its pairs, and seconds. When one is reached, the block's status says so. With
+        ``eps="auto"`` they hold for the first coupling too, from which the weights of all labels come.
     tol
         Largest sum of absolute differences of both marginals.
     keep
@@ -128,7 +130,7 @@ def match_ot(
     told: dict[str, Any] = {"weights": "uniform" if source_weights is None and target_weights is None else "given"}
     if eps == "auto":
         weighting = weigh(data, embedding, *names, couple=_roughly(solver, names, jobs))
-        embedding, told = weighting.apply(embedding), told | {"eps_from": "noise", "weighting": weighting.told()}
+        embedding, told = weighting.apply(data, embedding), told | {"eps_from": "noise", "weighting": weighting.told()}
     else:
         solver["eps"], told["eps_from"] = resolve_eps(data, embedding, eps, cost, *names)
     return match_labels(

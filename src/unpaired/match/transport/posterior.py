@@ -16,8 +16,11 @@ averaged:
   Prop. 3.1), so C is the covariance of the truth: ``A`` less the classifiers' own noise, or ``B`` less that of the
   other. Where the two disagree, their geometric mean: the covariance of two truths that are as alike as their spreads
   allow.
-* what the coupling made with that first C shows: the mean of ``x_i y_j^T`` over it. Directions that do not move
-  together after all lose weight here.
+* what the coupling made with that first C shows: the mean of ``x_i y_j^T`` over it. It was made with that C and
+  largely confirms it, but a label's cells are no Gaussian cloud: a direction in which the two clouds cannot be laid
+  on each other loses weight here, one in which they fit better than their spreads say gains.
+
+Correlations are therefore assumptions about the data, not findings; :func:`unpaired.diagnose` asks whether they hold.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ EPS = 2.0
 
 _SURE = 0.98  # largest correlation: that of a direction without any noise would be infinitely sure
 _FAINT = 0.01  # correlation below which a direction is left out: it would move the log odds by less than that
+_LEAST = 1e-6  # share of a direction's variance that is truth at least: what is all noise has no inverse
 _FLAT = 1e-9  # of the largest variance: directions in which nothing varies (the logits of a cell sum to zero)
 _PROBE = 300  # cells a side of a label that the first coupling is made of: it tells one average over all labels ...
 _PROBES = 20_000  # ... which of many labels needs fewer of each, though not fewer than
@@ -74,9 +78,13 @@ class Weighting:
         """What the two scores of a cell say of each other, in nats: by e to this, candidates are narrowed at most."""
         return 0.5 * abs(float(np.log1p(-(self.correlations**2)).sum()))
 
-    def apply(self, embedding: Embedding) -> Embedding:
+    def apply(self, data: Dataset, embedding: Embedding) -> Embedding:
         """Return the two modalities' coordinates in the weighted space."""
-        arrays = {n: embedding[n] @ m for n, m in self.maps.items()}
+        arrays = {}
+        for name, turn in self.maps.items():
+            order = data[name].order  # a product's last bits depend on where a row stands
+            arrays[name] = np.empty((len(order), turn.shape[1]))
+            arrays[name][order] = embedding[name][order] @ turn
         dims = tuple(f"direction {i + 1}" for i in range(max(1, len(self.correlations))))
         return Embedding(arrays, "latent", None, dims, Provenance("weigh", self.told()))
 
@@ -130,6 +138,10 @@ def weigh(
         If coordinates or noise are not finite.
     """
     check_embedding([data[source], data[target]], embedding)
+    widths = [embedding[n].shape[1] for n in (source, target)]
+    if widths[0] != widths[1]:
+        msg = f"the embedding has {widths[0]} dimensions of {source!r}, {widths[1]} of {target!r}: it is not one space."
+        raise OptionError(msg)
     sides = _sides(data, embedding, source, target)
     basis = _basis(sides)
     if basis.shape[1] == 0:
@@ -140,6 +152,8 @@ def weigh(
     if couple is None or len(first.correlations) == 0:
         return first
     seen = _seen(data, embedding, sides, first, couple)
+    if seen is None:
+        return first
     return _weighting(sides, basis, (a, b), (assumed + basis.T @ seen @ basis) / 2, first.correlations)
 
 
@@ -159,14 +173,14 @@ def _side(name: str, cells: Sequence[Array], embedding: Embedding) -> _Side:
 
 
 def _noise(embedding: Embedding, name: str, rows: Array, d: int) -> Array:
-    if embedding.noise_covariance is not None:
+    if embedding.noise_covariance is not None and name in embedding.noise_covariance:
         noise = np.asarray(embedding.noise_covariance[name])
     elif embedding.noise is not None and len(rows):
         noise = float(np.mean(embedding.noise[name][rows])) * np.eye(d)
     else:
         noise = np.zeros((d, d))
-    if not np.isfinite(noise).all():
-        msg = f"the noise of {name!r} in the embedding is not finite; give a number instead of eps='auto'."
+    if noise.shape != (d, d) or not np.isfinite(noise).all():
+        msg = f"the noise of {name!r} in the embedding is not {d} x {d} finite numbers; give eps a number."
         raise OptionError(msg)
     return noise
 
@@ -194,10 +208,10 @@ class _Shape:
 
     @property
     def truth(self) -> Array:
-        """The total less the noise, at least next to nothing in every direction."""
-        values, vectors = np.linalg.eigh(self.total - self.noise)
-        least = 1e-6 * float(np.trace(self.total)) / len(values)
-        return np.asarray((vectors * np.maximum(values, least)) @ vectors.T)
+        """The total less the noise: of no direction more than all of it, nor less than next to nothing."""
+        root, inverse = _power(self.total, 0.5), _power(self.total, -0.5)
+        values, vectors = np.linalg.eigh(inverse @ self.noise @ inverse)  # share of the noise, direction by direction
+        return np.asarray(root @ (vectors * np.clip(1 - values, _LEAST, 1)) @ vectors.T @ root)
 
 
 def _power(covariance: Array, exponent: float) -> Array:
@@ -246,19 +260,25 @@ def _seen(
     sides: tuple[_Side, _Side],
     first: Weighting,
     couple: Callable[[Dataset, Embedding], Matching],
-) -> Array:
-    """``(d, d)`` covariance of two partners within labels, over the coupling of some cells of every label."""
+) -> Array | None:
+    """``(d, d)`` covariance of two partners within labels, over the coupling of some cells of every label.
+
+    On the scale of the totals: pooled by the degrees of freedom of all cells of a label. ``None`` without a coupling.
+    """
     most = int(np.clip(_PROBES / max(1, len(sides[0].cells)), _FEWEST, _PROBE))
     rows = {s.name: np.concatenate([evenly(own, most) for own in s.cells]) for s in sides}
     arrays = {n: embedding[n][rows[n]] for n in rows}
     some = Dataset({n: data[n].take(rows[n]) for n in rows}, data.classes, None)
-    weighted = first.apply(Embedding(arrays, embedding.space, None, embedding.dims, embedding.made_by))
+    weighted = first.apply(some, Embedding(arrays, embedding.space, None, embedding.dims, embedding.made_by))
     matching = couple(some, weighted)
-    total, cells = np.zeros((arrays[sides[0].name].shape[1],) * 2), 0
+    labels = [data.classes[data[sides[0].name].labels[own[0]]] for own in sides[0].cells]
+    free = {c: len(i) + len(j) - 2 for c, i, j in zip(labels, sides[0].cells, sides[1].cells, strict=True)}
+    total, freedom = np.zeros((arrays[sides[0].name].shape[1],) * 2), 0
     for block in matching.matched:
         x, y = arrays[sides[0].name][block.rows], arrays[sides[1].name][block.cols]
-        mass = block.sums(1)
-        size = len(x) + len(y)
-        inner = (x - x.mean(axis=0)).T @ block.dot(y - y.mean(axis=0)) / max(mass.sum(), np.finfo(float).tiny)
-        total, cells = total + size * inner, cells + size
-    return total / max(1, cells)
+        n, m = len(x), len(y)
+        mass = max(float(block.sums(1).sum()), np.finfo(float).tiny)
+        inner = (x - x.mean(axis=0)).T @ block.dot(y - y.mean(axis=0)) / mass
+        total += free[block.label] * inner * np.sqrt(n * m / ((n - 1) * (m - 1)))
+        freedom += free[block.label]
+    return total / freedom if freedom else None
