@@ -62,8 +62,8 @@ class ModalityFit:
     quality
         How good the classifier is on cells it did not see.
     trained
-        ``(n,)`` whether a cell has a label that was trained on: its score of a repeat is one model's answer, that of
-        others a mean of several models.
+        ``(n,)`` whether a cell's score of a repeat is one model's answer; that of cells whose readings have no label
+        that was trained on is a mean of several models.
     """
 
     kind: str
@@ -192,8 +192,9 @@ class _Work:
             noise[by_all] = _variance(space(models.logits(self.inputs.take(by_all))))
         order, back, spread = self.modality.order, np.empty_like(logits), np.empty_like(noise)
         back[:, order], spread[order] = logits, noise
+        # Told by who scored them, not by the label: a cell without one may have the readings of a cell with one.
         trained = np.empty(len(y), dtype=bool)
-        trained[order] = known
+        trained[order] = ~by_all if many else True
         return ModalityFit(
             kind=self.kind,
             models=models,

@@ -180,7 +180,7 @@ def _noise(embedding: Embedding, name: str, rows: Array, d: int) -> Array:
     else:
         noise = np.zeros((d, d))
     if noise.shape != (d, d) or not np.isfinite(noise).all():
-        msg = f"the noise of {name!r} in the embedding is not {d} x {d} finite numbers; give eps a number."
+        msg = f"the noise of {name!r} in the embedding is not {d} x {d} finite numbers; give a number as eps."
         raise OptionError(msg)
     return noise
 
