@@ -121,16 +121,3 @@ def test_what_is_fatal_goes_before_all_that_is_expected(scored, sure, bad):
     diagnosis = up.diagnose(data, space, matching)
     assert diagnosis.verdict == "do not use"
     assert diagnosis.sentence == next(c for c in diagnosis.checks if c.name.startswith(bad)).sentence
-
-
-@pytest.mark.parametrize("mixed", [False, True])
-def test_scores_that_were_learned_of_shuffled_labels_are_not_to_be_used(toy, mixed):
-    data, _ = toy(40)
-    rng = np.random.default_rng(1)
-    if mixed:
-        data = replace(
-            data, modalities={n: replace(m, labels=rng.permutation(m.labels)) for n, m in data.modalities.items()}
-        )
-    space = up.Propensity(classifier="logistic", repeats=2).fit(data).transform(data)
-    diagnosis = up.diagnose(data, space, up.match_ot(data, space))
-    assert (diagnosis.verdict == "do not use") == mixed

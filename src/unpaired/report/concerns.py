@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from unpaired.evaluate.checks import CALIBRATION, UNDECIDED
 from unpaired.report.words import number, percent, quantity, unique
 
 __all__ = ["Concern", "find_concerns", "mean_partners", "plain_notes"]
-
-_MISCALIBRATED = 0.1  # expected calibration error above which probabilities cannot be taken at their word
-_UNDECIDED = 0.9  # of the candidates
 
 _NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(\.\d+)?(e[+-]?\d+)?(?!\w)")
 
@@ -139,7 +137,7 @@ def _kind(block: Mapping[str, Any]) -> str:
 
 def _from_partners(matching: Mapping[str, Any]) -> Iterator[Concern]:
     mean = mean_partners(matching["blocks"])
-    if mean is not None and mean[1] > 1 and mean[0] > _UNDECIDED * mean[1]:
+    if mean is not None and mean[1] > 1 and mean[0] > UNDECIDED * mean[1]:
         yield Concern(
             "warning",
             f"The matching says little beyond the label: a cell of {matching['source']} stays undecided between "
@@ -161,7 +159,7 @@ def _from_classifiers(classifiers: Mapping[str, Any]) -> Iterator[Concern]:
                 check=f"label signal of {name}",
             )
         error = quality["calibration_error"]
-        if error is not None and error > _MISCALIBRATED:
+        if error is not None and error > CALIBRATION:
             yield Concern(
                 "warning",
                 f"The probabilities of the classifier of {name} are off by {number(error, 2)} on average "

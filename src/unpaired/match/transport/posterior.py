@@ -63,7 +63,7 @@ class Weighting:
         ``(k,)`` canonical correlations between the two scores of one cell, within labels, largest first; none where
         nothing is shared.
     assumed
-        ``(k,)`` the largest correlations by the assumptions alone, before any coupling was looked at.
+        ``(j,)`` the same by the assumptions alone, before any coupling was looked at; at most k of them.
     noise
         Modality name -> share of the variance within labels that is the classifier's own noise (1: all of it).
     """
