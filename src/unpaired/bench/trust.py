@@ -96,11 +96,9 @@ def run(options: Options) -> str:
 
 
 def _grouped(units: list[Unit], sources: Mapping[str, Source]) -> list[Unit]:
-    """Put one unit of every (data set, space, seed) first: it makes the space of all pairs of its data set."""
-    first: dict[Any, str] = {}
-    for u in units:
-        first.setdefault((sources[u.case].files if u.case in sources else u.case, u.space, u.seed), u.case)
-    return sorted(units, key=lambda u: u.case not in first.values())
+    """Put one case of every data set first: it makes the spaces of all its pairs."""
+    first = {s.files: name for name, s in reversed(list(sources.items()))}
+    return sorted(units, key=lambda u: u.case in sources and u.case not in first.values())
 
 
 def _load(case: str, *, sources: Mapping[str, Source], preset: str) -> Problem:

@@ -24,7 +24,7 @@ from unpaired.match.matching import Matching
 from unpaired.match.transport.solution import Plan
 from unpaired.run.folder import FORMAT
 
-__all__ = ["FORMAT_VERSION", "make_record", "plain", "versions"]
+__all__ = ["FORMAT_VERSION", "make_record", "plain", "record_head", "versions"]
 
 FORMAT_VERSION = 4
 _LIBRARIES = ("numpy", "scipy", "pandas", "anndata", "mudata", "scikit-learn", "numba", "torch", "lightning")
@@ -44,15 +44,7 @@ def make_record(
 ) -> dict[str, Any]:
     """Return the contents of ``run.json`` (see docs/formats.md), without the hashes of the outputs."""
     return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "unpaired": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": versions(),
-        "options": plain(options),
-        "inputs": [{"path": str(p), "sha256": sha256(p)} for p in inputs],
+        **record_head(FORMAT, FORMAT_VERSION, options, inputs),
         "seconds": plain(timings),
         "notes": list(data.notes),
         "classes": list(data.classes),
@@ -68,6 +60,21 @@ def make_record(
             "row_mass_kept": kept,
             "blocks": [_block(b) for b in matching.blocks],
         },
+    }
+
+
+def record_head(form: str, version: int, options: Mapping[str, Any], inputs: Sequence[Path]) -> dict[str, Any]:
+    """Return what every record begins with: its format, the versions that made it, what was asked of which files."""
+    return {
+        "format": form,
+        "format_version": version,
+        "unpaired": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions(),
+        "options": plain(options),
+        "inputs": [{"path": str(p), "sha256": sha256(p)} for p in inputs],
     }
 
 

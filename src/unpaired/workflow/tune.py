@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from unpaired import options
-from unpaired._version import __version__
 from unpaired.data.load import split_name
 from unpaired.embed.tune import Tuning, check_tune_options
 from unpaired.embed.tune import tune as tune_classifiers
-from unpaired.files import sha256, write_json
+from unpaired.files import write_json
 from unpaired.run.folder import TUNING, check_file
-from unpaired.run.record import plain, versions
+from unpaired.run.record import plain, record_head
 from unpaired.workflow.reading import check_reading, describe, keep_out, read_files
 from unpaired.workflow.steps import log, progress, step
 
@@ -105,15 +102,7 @@ def tune(files: list[str], chosen: TuneOptions, *, out: str | Path | None = None
 def _record(tuning: Tuning, chosen: TuneOptions, inputs: list[Path], notes: tuple[str, ...]) -> dict[str, Any]:
     found = tuning.to_dict()
     return {
-        "format": TUNING,
-        "format_version": FORMAT_VERSION,
-        "unpaired": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": versions(),
-        "options": plain(asdict(chosen)),
-        "inputs": [{"path": str(p), "sha256": sha256(p)} for p in inputs],
+        **record_head(TUNING, FORMAT_VERSION, asdict(chosen), inputs),
         **plain(found),
         "notes": [*notes, *tuning.notes],
     }
