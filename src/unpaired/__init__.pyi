@@ -43,3 +43,4 @@ from .run.read import read_run as read_run
 from .run.write import write_run as write_run
 from .translate.barycentric import Barycentric as Barycentric
 from .translate.translator import Translator as Translator
+from .workflow.refine import refine as refine

@@ -20,6 +20,7 @@ __all__ = [
     "Linear",
     "Network",
     "Watch",
+    "averaged",
     "choose_classifier",
     "fit_logistic",
     "out_of_fold",
@@ -94,7 +95,7 @@ class Network:
         from unpaired.embed.learning import predict_own
 
         rows = [np.flatnonzero(s.held_out) for s in splits]
-        return _averaged(predict_own(self.net, x, rows, device=self.device), splits)
+        return averaged(predict_own(self.net, x, rows, device=self.device), splits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +151,10 @@ def out_of_fold(logits: Array, splits: Sequence[Split]) -> Array:
     splits
         The M splits.
     """
-    return _averaged([values[s.held_out] for s, values in zip(splits, logits, strict=True)], splits)
+    return averaged([values[s.held_out] for s, values in zip(splits, logits, strict=True)], splits)
 
 
-def _averaged(own: Sequence[Array], splits: Sequence[Split]) -> Array:
+def averaged(own: Sequence[Array], splits: Sequence[Split]) -> Array:
     """``(R, n, T)`` averages of what every model says of the cells that it holds out."""
     repeats, n = max(s.repeat for s in splits) + 1, len(splits[0].held_out)
     total = np.zeros((repeats, n, own[0].shape[1]))

@@ -16,7 +16,7 @@ from unpaired.embed.inputs import Inputs, label_codes, new_inputs, read_inputs
 from unpaired.errors import OptionError
 from unpaired.seeds import named_rng, named_seed
 
-__all__ = ["FitOptions", "ModalityFit", "fit_modality", "network_epochs"]
+__all__ = ["FitOptions", "ModalityFit", "fit_modality", "network_epochs", "spread_of"]
 
 _SHARED = 2 / 3  # of what answers differ in, error that they share; as matched best where the pairs are known
 _VALID = 0.1  # of a model's cells choose its epoch
@@ -101,11 +101,11 @@ class ModalityFit:
         out[old], noise[old] = scores.mean(axis=0), self.noise[rows[old]]
         labelled = modality.labels >= 0
         labelled[old] &= self.trained[rows[old]]
-        spread = _spread(scores[:, labelled[old]])
+        spread = spread_of(scores[:, labelled[old]])
         if len(new):
             scores = self.space(self.models.logits(new_inputs(self.modality, modality.X, new, self.center, self.scale)))
             out[new], noise[new] = scores.mean(axis=0), _variance(scores)
-            spread = spread + _spread(scores[:, labelled[new]])
+            spread = spread + spread_of(scores[:, labelled[new]])
         return out, noise, spread / max(1, labelled.sum())
 
     def space(self, logits: Array) -> Array:
@@ -126,7 +126,7 @@ def _variance(scores: Array) -> Array:
     return np.asarray(scores.var(axis=0, ddof=1).mean(axis=1))
 
 
-def _spread(scores: Array) -> Array:
+def spread_of(scores: Array) -> Array:
     """``(T, T)`` covariance of the error of the mean of ``(K, n, T)`` scores, sum over cells; NaN for one score.
 
     Of what K answers differ in, 1 / K is left in their mean. What they share, having learned from the same cells, no

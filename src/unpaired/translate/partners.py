@@ -6,19 +6,18 @@ target cells, and what is drawn for them are source cells, p(source cell | targe
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from unpaired.data.types import Array, Modality
+from unpaired.data.types import Array
 from unpaired.errors import DataError, OptionError, Problem
 from unpaired.match.block import Block
 from unpaired.match.matching import Matching
 from unpaired.seeds import named_rng
 
-__all__ = ["Partners", "digest_of", "split_partners", "turned"]
+__all__ = ["Partners", "split_partners", "turned"]
 
 _VALID = 10  # every tenth matched target cell chooses the epoch,
 _MOST_VALID = 2000  # or so many: more would not choose better
@@ -193,18 +192,3 @@ def _unsure(blocks: Sequence[Block]) -> list[str]:
     if not names:
         return []
     return [f"learned from labels whose matching did not converge: {', '.join(names)}."]
-
-
-def digest_of(sides: tuple[Modality, Modality], rows: Matching) -> str:
-    """Return a hash of data and matching: a training must not go on with others than it began with."""
-    digest = hashlib.sha256()
-    parts = [m.keys for m in sides]
-    for recipe in (m.recipe for m in sides if m.recipe is not None):
-        parts += [np.array(recipe.name), *(recipe.arrays[k] for k in sorted(recipe.arrays))]
-    for block in rows.matched:
-        # Sums alone would not do: of two couplings with the same marginals they are the same.
-        probe = named_rng(0, "probe", block.label).random((len(block.cols), 1))
-        parts += [block.rows, block.cols, block.dot(probe).astype(np.float32)]
-    for part in parts:
-        digest.update(f"{part.dtype} {part.shape}".encode() + np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()

@@ -15,10 +15,11 @@ from unpaired.data.types import Dataset, Modality
 from unpaired.embed.classifiers import DEVICES
 from unpaired.embed.embedding import Provenance
 from unpaired.errors import NotFittedError, OptionError
+from unpaired.match.digest import digest_of
 from unpaired.match.matching import Matching
 from unpaired.seeds import named_seed
 from unpaired.translate.model import Model, mean_shares, read_source, read_target
-from unpaired.translate.partners import Partners, digest_of, split_partners, turned
+from unpaired.translate.partners import Partners, split_partners, turned
 from unpaired.translate.prediction import SPACES, Prediction, Space
 from unpaired.translate.store import HEADS, LOSSES, NETWORKS, describe, load_model, make_network, save_model
 

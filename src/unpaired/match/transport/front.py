@@ -19,10 +19,20 @@ from unpaired.options import check_choice, check_integer, check_number, to_bytes
 if TYPE_CHECKING:
     from unpaired.match.transport.solution import Solution
 
-__all__ = ["check_ot_options", "find_device", "match_ot"]
+__all__ = ["check_ot_options", "find_device", "match_ot", "weighted_space"]
 
 _NONSENSE = 1e3  # error of marginals that sum to one, from which on there is no coupling to speak of
 _ROUGH = 1e-2  # marginal error of a coupling that only one average over all labels is taken of
+_DEFAULTS: dict[str, Any] = {
+    "eps": EPS,
+    "cost": "sqeuclidean",
+    "max_iter": 10_000,
+    "max_seconds": 600.0,
+    "tol": 1e-4,
+    "keep": 0.999,
+    "memory": None,
+    "device": "cpu",
+}
 _NO_NOISE = "eps='auto' needs the embedding's noise (two or more repeats of the cross-fitting); give a number instead."
 _HOPELESS = "the costs are too large for eps = {eps:.3g}: over it they are no numbers any more; use a larger eps."
 
@@ -144,6 +154,24 @@ def match_ot(
         target_weights=target_weights,
         progress=progress,
     )
+
+
+def weighted_space(
+    data: Dataset, embedding: Embedding, source: str, target: str, *, jobs: int = 1, **options: Any
+) -> Embedding:
+    """Return the space that ``eps="auto"`` matches in, where half the squared distance is the log odds of a pair.
+
+    Parameters
+    ----------
+    data, embedding, source, target
+        As in :func:`match_ot`; the noise must be known.
+    jobs
+        Threads.
+    **options
+        Limits and device of the first coupling, as in :func:`match_ot`; its defaults where they are not given.
+    """
+    solver = {**_DEFAULTS, **options}
+    return weigh(data, embedding, source, target, _roughly(solver, (source, target), jobs)).apply(data, embedding)
 
 
 def _roughly(solver: dict[str, Any], names: tuple[str, str], jobs: int) -> Callable[[Dataset, Embedding], Matching]:

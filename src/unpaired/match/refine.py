@@ -1,0 +1,258 @@
+"""Rounds of learning from a matching and matching again.
+
+A round draws pairs from the coupling, teaches an encoder of each modality to tell partners from other cells of the
+label (:mod:`unpaired.embed.contrastive`), and matches again by what the first space and the codes say together. Each
+space gives log odds of being partners, weighted by its own noise (:mod:`unpaired.match.transport.posterior`). The codes
+were learned from a coupling of that first space, so the two are no independent witnesses, and their log odds must not
+be added up: they are averaged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unpaired.data.types import Array, Dataset
+from unpaired.embed.embedding import Embedding, Provenance
+from unpaired.match.block import Block
+from unpaired.match.digest import digest_of
+from unpaired.match.matching import Matching
+from unpaired.match.refine_store import Kept, keep, kept
+from unpaired.match.transport.front import match_ot, weighted_space
+from unpaired.match.transport.posterior import EPS
+from unpaired.seeds import named_rng, named_seed
+
+if TYPE_CHECKING:
+    from unpaired.embed.contrastive import Encoded
+
+__all__ = ["MOST", "Refined", "Round", "information", "refine_rounds"]
+
+MOST = 8
+"""Rounds at most, where their number is not given."""
+
+_DRAWS = 16  # partners drawn for every cell of either side
+_SETTLED = 0.99  # change from which on a matching is the same as before
+_FALL = 0.03  # of the agreement: more than it goes up and down by chance
+_ROUGH = 1e-2  # marginal error of a coupling that only an agreement is read off
+
+
+@dataclass(frozen=True)
+class Round:
+    """How a round went.
+
+    Attributes
+    ----------
+    round
+        Its number, from 1.
+    seconds
+        Wall time.
+    loss
+        Held-out loss (nats) of telling a drawn partner from 63 other cells of the label; log 64 = 4.16 is chance.
+    information
+        What its coupling claims to know of a partner, in nats (see :func:`information`).
+    agreement
+        Correlation within labels of what the target's features are expected to be, by the matchings of two ensembles
+        of encoders that learned apart, from pairs of other cells.
+    change
+        The same correlation between this matching and the one before.
+    kept
+        Whether it is part of the result.
+    """
+
+    round: int
+    seconds: float
+    loss: float
+    information: float
+    agreement: float
+    change: float
+    kept: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """What the rounds made.
+
+    Attributes
+    ----------
+    embedding, matching
+        Of the last round that was kept, or what was given.
+    rounds
+        All of them, also one that was undone.
+    sentence
+        Why there were no more.
+    """
+
+    embedding: Embedding
+    matching: Matching
+    rounds: tuple[Round, ...]
+    sentence: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What all rounds have in common."""
+
+    data: Dataset
+    names: tuple[str, str]
+    options: Mapping[str, Any]
+    first: Embedding
+    seed: int
+    device: str
+    progress: bool
+    folder: Path | None
+
+    def match(self, space: Embedding, **options: Any) -> Matching:
+        source, target = self.names
+        return match_ot(self.data, space, source=source, target=target, **{**self.options, **options})
+
+    def encode(self, matching: Matching, number: int) -> Encoded:
+        """Teach encoders by a matching, or read what they said when this was done before."""
+        from unpaired.embed.contrastive import encode
+
+        seed = named_seed(self.seed, "refine", str(number))
+        made_of = {"matching": digest_of((self.data[self.names[0]], self.data[self.names[1]]), matching), "seed": seed}
+        place = None if self.folder is None else Kept(self.folder / f"round-{number}.safetensors", made_of)
+        before = None if place is None else kept(place, self.names)
+        if before is not None:
+            return before
+        pairs = _draw(matching, seed)
+        found = encode(self.data, self.names, pairs, seed=seed, device=self.device, progress=self.progress)
+        if place is not None:
+            keep(place, found)
+        return found
+
+    def joined(self, learned: Embedding) -> Embedding:
+        """Return the space whose squared distance is the mean of both spaces' log odds."""
+        spaces = [weighted_space(self.data, s, *self.names, **self.options) for s in (self.first, learned)]
+        arrays = {n: np.concatenate([s[n] for s in spaces], axis=1) / np.sqrt(2) for n in self.names}
+        dims = tuple(f"{of} {d}" for of, s in zip(("first space", "codes"), spaces, strict=True) for d in s.dims)
+        told = {of: s.made_by.options for of, s in zip(("first", "codes"), spaces, strict=True)}
+        return Embedding(arrays, "latent", None, dims, Provenance("refine", told))
+
+
+def refine_rounds(
+    data: Dataset,
+    matching: Matching,
+    embedding: Embedding,
+    *,
+    rounds: int | None,
+    seed: int,
+    device: str,
+    jobs: int = 1,
+    folder: Path | None = None,
+    progress: bool = False,
+) -> Refined:
+    """Learn from a matching and match again, round by round.
+
+    Parameters
+    ----------
+    data, matching, embedding
+        What was matched, the result, and the space, which must know its noise.
+    rounds
+        How many; ``None``: until the matching does not change any more, at most :data:`MOST`, and the last one is
+        undone if ensembles that learned apart agree less than they did.
+    seed
+        Seed of everything that is drawn.
+    device
+        Where the networks learn.
+    jobs
+        Threads of the matching.
+    folder
+        Where finished rounds are kept; those that fit are not done again.
+    progress
+        Show a progress bar of the training.
+    """
+    names = (matching.source, matching.target)
+    made = matching.made_by.options
+    taken = ("max_iter", "max_seconds", "tol", "keep", "memory", "device")
+    options = {k: made[k] for k in taken if k in made} | {"jobs": jobs}
+    work = _Work(data, names, options, embedding, seed, device, progress, folder)
+    done: list[Round] = []
+    space, last = embedding, matching
+    sentence = f"{rounds} rounds were asked for." if rounds else f"{MOST} rounds are the most that are made."
+    for number, (found, new, round_) in zip(range(1, (rounds or MOST) + 1), _rounds(work, matching), strict=False):
+        if rounds is None and done and round_.agreement < max(r.agreement for r in done) - _FALL:
+            done.append(replace(round_, kept=False))
+            sentence = (
+                f"Round {number} was undone: encoders that learned apart agreed less after it "
+                f"({round_.agreement:.2f}) than before ({max(r.agreement for r in done[:-1]):.2f})."
+            )
+            break
+        done.append(round_)
+        space, last = found, new
+        if rounds is None and round_.change >= _SETTLED:
+            sentence = f"Round {number} changed next to nothing (correlation {round_.change:.3f} with the one before)."
+            break
+    return Refined(space, last, tuple(done), sentence)
+
+
+def _rounds(work: _Work, matching: Matching) -> Iterator[tuple[Embedding, Matching, Round]]:
+    """Iterate over the space and the matching of one round after another."""
+    last, number = matching, 0
+    features = work.data[work.names[1]].flat_features
+    while True:
+        number += 1
+        start = time.perf_counter()
+        encoded = work.encode(last, number)
+        space = work.joined(encoded.embedding)
+        new = work.match(space, eps=EPS)
+        one, other = (work.match(encoded.repeat(r), tol=_ROUGH, eps="auto") for r in range(2))
+        told = Round(
+            round=number,
+            seconds=time.perf_counter() - start,
+            loss=min(encoded.loss),
+            information=information(new),
+            agreement=_correlation(one, other, features),
+            change=_correlation(last, new, features),
+            kept=True,
+        )
+        last = new
+        yield space, new, told
+
+
+def information(matching: Matching) -> float:
+    """Return what a coupling claims to know of a partner: mean log of candidates over effective partners, in nats."""
+    total = cells = 0.0
+    for block in matching.matched:
+        known = block.sums(1) > 0
+        total += float(np.log(len(block.cols) / block.effective_partners()[known]).sum())
+        cells += float(known.sum())
+    return total / cells if cells else 0.0
+
+
+def _draw(matching: Matching, seed: int) -> Array:
+    """``(2, k)`` pairs: partners of every source cell and of every target cell, drawn as the coupling says."""
+    parts = [_of_block(b, seed) for b in matching.matched if min(len(b.rows), len(b.cols)) > 1]
+    return np.concatenate(parts, axis=1) if parts else np.zeros((2, 0), dtype=np.int64)
+
+
+def _of_block(block: Block, seed: int) -> Array:
+    there, back = block, block.transpose
+    found = []
+    for side, one in (("source", there), ("target", back)):
+        some = np.flatnonzero(one.sums(1) > 0)
+        drawn = one.cols[one.sample(named_rng(seed, "pairs", side, block.label), _DRAWS)[some]]
+        pair = (np.repeat(one.rows[some], _DRAWS), drawn.ravel())
+        found.append(np.stack(pair if side == "source" else pair[::-1]))
+    return np.concatenate(found, axis=1)
+
+
+def _correlation(one: Matching, other: Matching, features: Array) -> float:
+    """Correlation, within labels, of the target's features as two matchings expect them of the source's cells."""
+    product = np.zeros(3)
+    second = {b.label: b for b in other.matched}
+    for block in one.matched:
+        twin = second.get(block.label)
+        if twin is None or min(len(block.rows), len(block.cols)) < 2:
+            continue
+        z = features[block.cols].astype(np.float64)
+        x, y = (b.project(z - z.mean(axis=0)) for b in (block, twin))
+        x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+        product += [(x * y).sum(), (x * x).sum(), (y * y).sum()]
+    scale = float(np.sqrt(product[1] * product[2]))
+    return float(product[0]) / scale if scale > 0 else 0.0

@@ -1,0 +1,91 @@
+"""What the encoders of a round said, on disk: a refinement that was killed goes on with the round it was in."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unpaired._version import __version__
+from unpaired.embed.embedding import Provenance
+from unpaired.errors import OutputError
+
+if TYPE_CHECKING:
+    from unpaired.embed.contrastive import Encoded
+
+__all__ = ["Kept", "keep", "kept"]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file of a round.
+
+    Attributes
+    ----------
+    path
+        The file; its folder is made when it is written.
+    made_of
+        Everything that the codes depend on: a file that was made of anything else is not read.
+    """
+
+    path: Path
+    made_of: Mapping[str, Any]
+
+    @property
+    def told(self) -> str:
+        """The same as text."""
+        return json.dumps({**self.made_of, "unpaired": __version__}, sort_keys=True)
+
+
+def keep(place: Kept, encoded: Encoded) -> None:
+    """Write the codes of a round, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save
+
+    part = place.path.with_name(f"{place.path.name}.part")
+    made_by = encoded.made_by
+    info = {
+        "made_of": place.told,
+        "made_by": json.dumps([made_by.method, dict(made_by.options), list(made_by.notes)]),
+        "loss": json.dumps(list(encoded.loss)),
+    }
+    try:
+        place.path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(save({n: np.ascontiguousarray(c) for n, c in encoded.codes.items()}, metadata=info))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(place.path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        msg = f"{place.path} cannot be written ({error}); make room on the disk and start again: it goes on from there."
+        raise OutputError(msg) from None
+
+
+def kept(place: Kept, names: tuple[str, str]) -> Encoded | None:
+    """Return the codes of a round that was done before; ``None`` where there is no file that fits, or a damaged one."""
+    from safetensors import SafetensorError, safe_open
+
+    from unpaired.embed.contrastive import Encoded
+
+    try:
+        with safe_open(place.path, framework="np") as file:
+            info = file.metadata() or {}
+            if info.get("made_of") != place.told:
+                return None
+            codes = {n: np.asarray(file.get_tensor(n)) for n in names}
+            method, options, notes = json.loads(info["made_by"])
+            return Encoded(codes, tuple(json.loads(info["loss"])), Provenance(method, options, tuple(notes)))
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None

@@ -1,0 +1,147 @@
+"""The front door of refinement: whether to begin, the rounds, and the record of both."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from unpaired.data.types import Dataset
+from unpaired.embed.classifiers import DEVICES
+from unpaired.embed.embedding import Embedding, Provenance
+from unpaired.errors import OptionError
+from unpaired.evaluate.diagnose import diagnose
+from unpaired.evaluate.diagnosis import Diagnosis
+from unpaired.match.matching import Matching
+from unpaired.match.refine import Refined, information, refine_rounds
+from unpaired.options import check_choice, check_integer, check_seed
+
+__all__ = ["check_rounds", "refine"]
+
+
+def refine(
+    data: Dataset,
+    matching: Matching,
+    *,
+    embedding: Embedding,
+    rounds: int | str = "auto",
+    seed: int = 0,
+    device: str = "cpu",
+    jobs: int = 1,
+    folder: str | Path | None = None,
+    diagnosis: Diagnosis | None = None,
+    progress: bool = False,
+) -> tuple[Embedding, Matching]:
+    """Learn encoders of both modalities from a matching, match again by them, and go round.
+
+    A round draws partners from the coupling and teaches two networks, cross-fitted, to tell a cell's partner from
+    other cells of its label. The next coupling is the posterior by the mean of two log odds: those of the first space
+    and those of the codes, each weighted by its own noise. docs/refine.md says when that helps and when it cannot.
+
+    Parameters
+    ----------
+    data
+        The data set.
+    matching
+        Its matching by :func:`unpaired.match_ot` with ``eps="auto"``.
+    embedding
+        The space in which it was made; its noise must be known.
+    rounds
+        How many. ``"auto"`` begins only where :func:`unpaired.diagnose` says "use" of the matching, ends when a round
+        changes nothing, after eight at most, and undoes a round after which ensembles that learned apart agree less.
+    seed
+        Seed of everything that is drawn.
+    device
+        Where the networks learn: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+    jobs
+        Threads of the matching; the result does not depend on it.
+    folder
+        Where the codes of finished rounds are kept. Called again with the same folder, data and options, a refinement
+        that was killed goes on with the round it was in.
+    diagnosis
+        That of the matching, where it is known already.
+    progress
+        Show progress bars.
+
+    Returns
+    -------
+    embedding, matching
+        The space of the last round kept, in which half a squared distance is the log odds of a pair, and the matching
+        in it; what was given where no round was made or kept. ``matching.made_by.options["refine"]`` has the rounds
+        and the reason why there were no more.
+
+    Raises
+    ------
+    OptionError
+        If an option is not allowed, the three do not belong together, or the matching is not of ``match_ot`` with
+        ``eps="auto"``.
+
+    Examples
+    --------
+    >>> import unpaired as up
+    >>> data, _ = up.simulate.screen(seed=0)  # doctest: +SKIP
+    >>> space = up.Propensity().fit(data).transform(data)  # doctest: +SKIP
+    >>> space, matching = up.refine(data, up.match_ot(data, space), embedding=space)  # doctest: +SKIP
+    """
+    check_rounds(rounds)
+    check_seed(seed)
+    check_choice("device", device, DEVICES)
+    check_integer("jobs", jobs, low=1)
+    made = matching.made_by
+    if made.method != "match_ot" or made.options.get("eps_from") != "noise":
+        msg = f"refine goes on from a matching by match_ot with eps='auto'; this one is by {made.method}."
+        raise OptionError(msg)
+    if diagnosis is None:  # it also sees whether the three belong together
+        diagnosis = diagnose(data, embedding, matching, seed=seed)
+    if rounds == "auto" and diagnosis.verdict != "use":
+        sentence = (
+            f"Not begun: the verdict on the matching is '{diagnosis.verdict}', and what is learned from pairs that "
+            "carry little can drift away from the truth."
+        )
+        found = Refined(embedding, matching, (), sentence)
+    else:
+        found = refine_rounds(
+            data,
+            matching,
+            embedding,
+            rounds=None if isinstance(rounds, str) else rounds,
+            seed=seed,
+            device=device,
+            jobs=jobs,
+            folder=None if folder is None else Path(folder),
+            progress=progress,
+        )
+    return found.embedding, _told(found, matching, asked=rounds, diagnosis=diagnosis, seed=seed, device=device)
+
+
+def check_rounds(rounds: int | str) -> None:
+    """Raise :class:`~unpaired.errors.OptionError` if ``rounds`` is neither ``"auto"`` nor a number of rounds."""
+    if isinstance(rounds, str):
+        check_choice("rounds", rounds, ("auto",))
+    else:
+        check_integer("rounds", rounds, low=1)
+
+
+def _told(
+    found: Refined, first: Matching, *, asked: int | str, diagnosis: Diagnosis, seed: int, device: str
+) -> Matching:
+    """Return the matching with the record of the rounds."""
+    record: dict[str, Any] = {
+        "asked": asked,
+        "kept": sum(r.kept for r in found.rounds),
+        "sentence": found.sentence,
+        "verdict": diagnosis.verdict,
+        "seed": seed,
+        "device": device,
+        "first": {"information": information(first), "partners": _partners(first)},
+        "rounds": [asdict(r) for r in found.rounds],
+    }
+    made = found.matching.made_by
+    return replace(found.matching, made_by=Provenance(made.method, {**made.options, "refine": record}, made.notes))
+
+
+def _partners(matching: Matching) -> float | None:
+    """Return the mean effective number of partners of the source cells that have one."""
+    found = [b.effective_partners()[b.sums(1) > 0] for b in matching.matched]
+    total = sum(len(f) for f in found)
+    return sum(float(f.sum()) for f in found) / total if total else None
