@@ -30,7 +30,7 @@ from unpaired.seeds import named_rng, named_seed
 if TYPE_CHECKING:
     from unpaired.embed.contrastive import Encoded
 
-__all__ = ["MOST", "Refined", "Round", "information", "refine_rounds"]
+__all__ = ["MOST", "Refined", "Round", "Work", "information", "refine_rounds", "rounds_of"]
 
 MOST = 8
 """Rounds at most, where their number is not given."""
@@ -94,7 +94,7 @@ class Refined:
 
 
 @dataclass(frozen=True, eq=False)
-class _Work:
+class Work:
     """What all rounds have in common."""
 
     data: Dataset
@@ -171,11 +171,11 @@ def refine_rounds(
     made = matching.made_by.options
     taken = ("max_iter", "max_seconds", "tol", "keep", "memory", "device")
     options = {k: made[k] for k in taken if k in made} | {"jobs": jobs}
-    work = _Work(data, names, options, embedding, seed, device, progress, folder)
+    work = Work(data, names, options, embedding, seed, device, progress, folder)
     done: list[Round] = []
     space, last = embedding, matching
     sentence = f"{rounds} rounds were asked for." if rounds else f"{MOST} rounds are the most that are made."
-    for number, (found, new, round_) in zip(range(1, (rounds or MOST) + 1), _rounds(work, matching), strict=False):
+    for number, (found, new, round_) in zip(range(1, (rounds or MOST) + 1), rounds_of(work, matching), strict=False):
         if rounds is None and done and round_.agreement < max(r.agreement for r in done) - _FALL:
             done.append(replace(round_, kept=False))
             sentence = (
@@ -191,7 +191,7 @@ def refine_rounds(
     return Refined(space, last, tuple(done), sentence)
 
 
-def _rounds(work: _Work, matching: Matching) -> Iterator[tuple[Embedding, Matching, Round]]:
+def rounds_of(work: Work, matching: Matching) -> Iterator[tuple[Embedding, Matching, Round]]:
     """Iterate over the space and the matching of one round after another."""
     last, number = matching, 0
     features = work.data[work.names[1]].flat_features
