@@ -43,7 +43,9 @@ def one(case: str, seed: int, sources: Any, trust: Path, preset: str) -> dict[st
         space, told = Store(trust, settings).space(case, "ps", seed, _must_be_there)
         matching = up.match_ot(problem.data, space)
         said = up.diagnose(problem.data, space, matching)
-        work = Work(problem.data, problem.data.direction(), {"jobs": 1}, space, seed, "cpu", False, None)
+        work = Work(
+            problem.data, problem.data.direction(), {"jobs": 1}, space, seed, "cpu", progress=False, folder=None
+        )
         rounds = [
             {**asdict(record), **scores_of(problem, new)} for _, new, record in islice(rounds_of(work, matching), MOST)
         ]

@@ -30,6 +30,7 @@ from unpaired.embed.learning import predict_all, predict_own
 from unpaired.embed.modality_fit import spread_of
 from unpaired.embed.networks import MLP, ConvNet, uniform
 from unpaired.embed.training import TrainingSettings, resolve_device, train_ensemble
+from unpaired.errors import DataError, Problem
 from unpaired.seeds import named_rng, named_seed
 
 __all__ = ["FOLDS", "REPEATS", "Encoded", "encode"]
@@ -118,7 +119,8 @@ class _Contrast:
         self.net, self.players, self.steps = net, (net,), steps
         self._feeds, self._learn, self._seed = feeds, learn, seed
         # As many groups as an eighth of an epoch has are enough to choose the epoch by, the same at every one.
-        self._judged = list(_deal(valid, max(4, steps // 8), named_rng(seed, "valid")))
+        judged = valid if _sizes(valid).any() else learn
+        self._judged = list(_deal(judged, max(4, steps // 8), named_rng(seed, "valid")))
 
     def batches(self, epoch: int) -> Iterator[_Pairs]:
         return _deal(self._learn, self.steps, named_rng(self._seed, "order", str(epoch)))
@@ -150,9 +152,14 @@ def _cross_entropy(logits: Tensor, candidates: Tensor) -> Tensor:
     return -functional.log_softmax(masked, dim=-1).diagonal(dim1=-2, dim2=-1).mean(dim=(-2, -1))
 
 
+def _sizes(members: Sequence[_Member]) -> Array:
+    """``(labels,)`` pairs of a label that every member has at least."""
+    return np.asarray(np.min([np.diff(m.start) for m in members], axis=0))
+
+
 def _deal(members: Sequence[_Member], steps: int, rng: np.random.Generator) -> Iterator[_Pairs]:
     """Draw the groups of so many steps: a label as often as it has pairs, the same one for all members."""
-    sizes = np.min([np.diff(m.start) for m in members], axis=0)
+    sizes = _sizes(members)
     labels = rng.choice(len(sizes), size=(steps, _GROUPS), p=sizes / sizes.sum())
     for chosen in labels:
         at = np.stack([[rng.integers(m.start[t], m.start[t + 1], _GROUP) for t in chosen] for m in members])
@@ -192,11 +199,14 @@ def encode(
     OptionError
         If the device is not there.
     DataError
-        If there are not two cells of a label to learn from in every fold.
+        If there is no label of which every member of the ensemble has pairs to learn from.
     """
     device = resolve_device(device)
     sides = [_Side.of(data, n, rows, seed) for n, rows in zip(names, pairs, strict=True)]
     learn, valid = _own_pairs(sides)
+    if not _sizes(learn).any():
+        what = "no label has pairs of cells with different readings for every encoder to learn from."
+        raise DataError([Problem("error", "the matching", what, "Match more cells, or leave refine out.")])
     generator = torch.Generator().manual_seed(named_seed(seed, "weights"))
     members = FOLDS * REPEATS
     net = _Towers(*(_tower(side.inputs, members, generator) for side in sides))
@@ -246,6 +256,8 @@ class _Side:
 def _own_pairs(sides: Sequence[_Side]) -> tuple[list[_Member], list[_Member]]:
     """Return every member's pairs: those of which neither cell is held out, and of which one chooses the epoch."""
     labels = sides[0].labels[sides[0].drawn]
+    if not len(labels):
+        return ([_Member(labels, labels, np.zeros(2, dtype=np.int64))],) * 2
     order = np.lexsort((sides[1].drawn, sides[0].drawn, labels))
     drawn = [side.drawn[order] for side in sides]
     _, labels = np.unique(labels[order], return_inverse=True)

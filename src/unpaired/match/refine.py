@@ -107,6 +107,7 @@ class Work:
     folder: Path | None
 
     def match(self, space: Embedding, **options: Any) -> Matching:
+        """Match in a space, with the limits that the first matching had."""
         source, target = self.names
         return match_ot(self.data, space, source=source, target=target, **{**self.options, **options})
 
