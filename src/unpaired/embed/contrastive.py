@@ -50,6 +50,14 @@ _VALID = 0.1
 _TURNS = 5  # rounds of rotating members to their mean
 
 
+_NOTHING = Problem(
+    "error",
+    "the matching",
+    "no label has pairs of cells with different readings for every encoder to learn from.",
+    "Match more cells, or leave the refinement out.",
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """What the encoders say of every cell.
@@ -58,6 +66,8 @@ class Encoded:
     ----------
     codes
         Modality name -> ``(R, n, d)`` codes of the repeats, each by encoders that did not see the cell.
+    noise
+        Modality name -> ``(d, d)`` covariance of the error of their mean.
     loss
         Held-out loss (nats) of telling a drawn partner from the other candidates, mean over members, one an epoch.
     made_by
@@ -65,6 +75,7 @@ class Encoded:
     """
 
     codes: Mapping[str, Array]
+    noise: Mapping[str, Array]
     loss: tuple[float, ...]
     made_by: Provenance
 
@@ -78,9 +89,8 @@ class Encoded:
         return self._embedding({n: c[r] for n, c in self.codes.items()})
 
     def _embedding(self, arrays: Mapping[str, Array]) -> Embedding:
-        noise = {n: spread_of(c) / max(1, c.shape[1]) for n, c in self.codes.items()}
         dims = tuple(f"code {i + 1}" for i in range(next(iter(arrays.values())).shape[1]))
-        return Embedding(arrays, "latent", None, dims, self.made_by, noise)
+        return Embedding(arrays, "latent", None, dims, self.made_by, self.noise)
 
 
 class _Towers(nn.Module):
@@ -202,11 +212,12 @@ def encode(
         If there is no label of which every member of the ensemble has pairs to learn from.
     """
     device = resolve_device(device)
+    if not pairs.shape[1]:
+        raise DataError([_NOTHING])
     sides = [_Side.of(data, n, rows, seed) for n, rows in zip(names, pairs, strict=True)]
     learn, valid = _own_pairs(sides)
     if not _sizes(learn).any():
-        what = "no label has pairs of cells with different readings for every encoder to learn from."
-        raise DataError([Problem("error", "the matching", what, "Match more cells, or leave refine out.")])
+        raise DataError([_NOTHING])
     generator = torch.Generator().manual_seed(named_seed(seed, "weights"))
     members = FOLDS * REPEATS
     net = _Towers(*(_tower(side.inputs, members, generator) for side in sides))
@@ -218,9 +229,11 @@ def encode(
     loss = train_ensemble(task, settings, device=device, seed=named_seed(seed, "dropout"), progress=progress)
     towers = (net.source, net.target)
     turns = _rotations(sides, towers, device)
-    codes = [_out_of_fold(side, tower, turns, device) for side, tower in zip(sides, towers, strict=True)]
+    codes, noise = {}, {}
+    for name, side, tower in zip(names, sides, towers, strict=True):
+        codes[name], noise[name] = _out_of_fold(side, tower, turns, device)
     made_by = Provenance("encode", {"folds": FOLDS, "repeats": REPEATS, "seed": seed, "device": device})
-    return Encoded(dict(zip(names, codes, strict=True)), tuple(loss), made_by)
+    return Encoded(codes, noise, tuple(loss), made_by)
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,8 +269,6 @@ class _Side:
 def _own_pairs(sides: Sequence[_Side]) -> tuple[list[_Member], list[_Member]]:
     """Return every member's pairs: those of which neither cell is held out, and of which one chooses the epoch."""
     labels = sides[0].labels[sides[0].drawn]
-    if not len(labels):
-        return ([_Member(labels, labels, np.zeros(2, dtype=np.int64))],) * 2
     order = np.lexsort((sides[1].drawn, sides[0].drawn, labels))
     drawn = [side.drawn[order] for side in sides]
     _, labels = np.unique(labels[order], return_inverse=True)
@@ -319,11 +330,11 @@ def _within(x: Array, labels: Array) -> Array:
     return np.asarray(x - means[at])
 
 
-def _out_of_fold(side: _Side, tower: nn.Module, turns: Array, device: str) -> Array:
-    """``(R, n, d)`` codes by the members that did not see the cell, in the order of the data."""
+def _out_of_fold(side: _Side, tower: nn.Module, turns: Array, device: str) -> tuple[Array, Array]:
+    """``(R, n, d)`` codes by the members that did not see the cell, and the covariance of their mean's error."""
     rows = [np.flatnonzero(s.held_out) for s in side.splits]
     own = predict_own(tower, side.inputs, rows, device=device)
     found = averaged([codes[:, :_CODE] @ turn for codes, turn in zip(own, turns, strict=True)], side.splits)
     out = np.empty_like(found)
     out[:, side.order] = found
-    return out
+    return out, spread_of(found) / found.shape[1]

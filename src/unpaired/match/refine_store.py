@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,15 +61,18 @@ def keep(place: Kept, encoded: Encoded) -> None:
         "made_by": json.dumps([made_by.method, dict(made_by.options), list(made_by.notes)]),
         "loss": json.dumps(list(encoded.loss)),
     }
+    parts = {"codes": encoded.codes, "noise": encoded.noise}
+    arrays = {f"{part}/{n}": np.ascontiguousarray(x) for part, by_name in parts.items() for n, x in by_name.items()}
     try:
         place.path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            file.write(save({n: np.ascontiguousarray(c) for n, c in encoded.codes.items()}, metadata=info))
+            file.write(save(arrays, metadata=info))
             file.flush()
             os.fsync(file.fileno())
         part.replace(place.path)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         msg = f"{place.path} cannot be written ({error}); make room on the disk and start again: it goes on from there."
         raise OutputError(msg) from None
 
@@ -84,8 +88,8 @@ def kept(place: Kept, names: tuple[str, str]) -> Encoded | None:
             info = file.metadata() or {}
             if info.get("made_of") != place.told:
                 return None
-            codes = {n: np.asarray(file.get_tensor(n)) for n in names}
+            codes, noise = ({n: np.asarray(file.get_tensor(f"{p}/{n}")) for n in names} for p in ("codes", "noise"))
             method, options, notes = json.loads(info["made_by"])
-            return Encoded(codes, tuple(json.loads(info["loss"])), Provenance(method, options, tuple(notes)))
+            return Encoded(codes, noise, tuple(json.loads(info["loss"])), Provenance(method, options, tuple(notes)))
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
