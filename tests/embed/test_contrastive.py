@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import unpaired as up
-from unpaired.embed import contrastive
-from unpaired.embed.contrastive import FOLDS, REPEATS, encode
+from unpaired.embed import contrast_learning, contrastive
+from unpaired.embed.contrastive import REPEATS, encode
 from unpaired.errors import DataError
 
 NAMES = ("left", "right")
@@ -16,7 +16,7 @@ NAMES = ("left", "right")
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
-    monkeypatch.setattr(contrastive, "_STEPS", 60)
+    monkeypatch.setattr(contrastive, "_TABLES", replace(contrastive._TABLES, steps=60))
 
 
 def make(seed=0, n=240, *, images=False):
@@ -64,8 +64,7 @@ def test_pairs_at_random_teach_nothing():
 
 
 def test_images_have_encoders_too(monkeypatch):
-    monkeypatch.setattr(contrastive, "_STEPS", 10)
-    monkeypatch.setattr(contrastive, "_GROUP", 8)
+    monkeypatch.setattr(contrastive, "_IMAGES", replace(contrastive._IMAGES, steps=10, group=8))
     data, pairs = make(n=60, images=True)
     encoded = encode(data, NAMES, pairs.repeat(4, axis=1), seed=0, device="cpu")
     assert encoded.codes["left"].shape == (REPEATS, 60, contrastive._CODE)
@@ -74,9 +73,9 @@ def test_images_have_encoders_too(monkeypatch):
 
 def test_no_member_learns_from_a_cell_that_it_codes():
     data, pairs = make()
-    sides = [contrastive._Side.of(data, n, rows, 0) for n, rows in zip(NAMES, pairs, strict=True)]
+    sides = [contrastive._Side.of(data, n, rows, 5, 0) for n, rows in zip(NAMES, pairs, strict=True)]
     learn, valid = contrastive._own_pairs(sides)
-    assert len(learn) == FOLDS * REPEATS
+    assert len(learn) == 5 * REPEATS
     for at, (own, aside) in enumerate(zip(learn, valid, strict=True)):
         for side, cells in zip(sides, ((own.source, aside.source), (own.target, aside.target)), strict=True):
             held_out = side.splits[at].held_out
@@ -110,7 +109,7 @@ def test_a_seed_is_a_result():
 
 def test_a_candidate_that_stands_twice_is_no_alternative_to_itself():
     logits = torch.tensor([[2.0, 5.0, 1.0], [0.0, 3.0, 0.0], [0.0, 0.0, 1.0]])
-    twice = contrastive._cross_entropy(logits[None], torch.tensor([[7, 7, 8]]))
+    twice = contrast_learning._cross_entropy(logits[None], torch.tensor([[7, 7, 8]]))
     wanted = [np.log(np.exp(2) + np.exp(1)) - 2, np.log(np.exp(3) + 1) - 3, np.log(2 + np.e) - 1]
     assert float(twice) == pytest.approx(np.mean(wanted))
 

@@ -22,7 +22,7 @@ def small(one_thread):
 
 @pytest.fixture
 def _short(monkeypatch):
-    monkeypatch.setattr(contrastive, "_STEPS", 100)
+    monkeypatch.setattr(contrastive, "_TABLES", replace(contrastive._TABLES, steps=100))
 
 
 def lead(matching, truth, data):
@@ -83,9 +83,9 @@ def test_half_a_squared_distance_is_the_mean_of_both_log_odds(small):
     np.testing.assert_allclose(halves(joined), (halves(parts[0]) + halves(parts[1])) / 2, rtol=1e-9)
 
 
-@pytest.mark.usefixtures("_short")
 def test_a_round_that_was_done_is_not_done_again(small, tmp_path, monkeypatch):
     data, _, space, matching = small
+    monkeypatch.setattr(contrastive, "_TABLES", replace(contrastive._TABLES, steps=10))
     options = {"seed": 0, "device": "cpu", "folder": tmp_path / "rounds"}
     refine_rounds(data, matching, space, rounds=1, **options)
     whole = refine_rounds(data, matching, space, rounds=2, seed=0, device="cpu")
@@ -108,7 +108,7 @@ def test_a_round_that_was_done_is_not_done_again(small, tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(small, tmp_path, monkeypatch):
     data, _, space, matching = small
-    monkeypatch.setattr(contrastive, "_STEPS", 10)
+    monkeypatch.setattr(contrastive, "_TABLES", replace(contrastive._TABLES, steps=10))
     (tmp_path / "file").write_text("")
     with pytest.raises(UnpairedError, match="cannot be written"):
         refine_rounds(data, matching, space, rounds=1, seed=0, device="cpu", folder=tmp_path / "file")

@@ -28,6 +28,7 @@ _LEARN, _TEST = 1, 2  # seeds of the scenes; those of the methods are others
 _OURS = "ps+ot"
 _METHODS = (
     _OURS,
+    "ps+refine",
     "ps+snn",
     "ps-published+ot",
     "ps-published+snn",

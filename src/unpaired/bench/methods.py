@@ -184,6 +184,14 @@ def _snn(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int, 
     return match_snn(data, embedding, **options)
 
 
+def _refined(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int) -> Matching:
+    """Match and refine, in as many rounds as the rule makes; none where the verdict is not "use"."""
+    from unpaired.workflow.refine import refine
+
+    assert embedding is not None
+    return refine(data, match_ot(data, embedding), embedding=embedding, seed=seed)[1]
+
+
 def _scot(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int) -> Matching:
     return match_gromov(data, max_iter=budget.gromov_iterations)
 
@@ -199,6 +207,7 @@ _SNN_PUBLISHED = partial(_snn, k=1, metric="cosine")
 
 METHODS: Mapping[str, Method] = {
     "ps+ot": Method("PS+OT (ours)", "ps", _ot),
+    "ps+refine": Method("PS+OT, refined (ours)", "ps", _refined),
     "ps+snn": Method("PS+SNN (ours)", "ps", _snn),
     "ps-published+ot": Method("PS+OT (published recipe)", "ps-published", _OT_PUBLISHED),
     "ps-published+snn": Method("PS+SNN (published recipe)", "ps-published", _SNN_PUBLISHED),

@@ -11,19 +11,20 @@ members are the same but for a rotation, which is found on all cells (orthogonal
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from unpaired.data.types import Array, Dataset
 from unpaired.embed.classifiers import averaged
+from unpaired.embed.contrast_learning import GROUPS, Contrast, Member, Towers, fewest_pairs
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.embed.feed import Feed
+from unpaired.embed.fit_network import native_bfloat16
 from unpaired.embed.folds import Split, make_splits
 from unpaired.embed.inputs import Inputs, read_inputs
 from unpaired.embed.learning import predict_all, predict_own
@@ -33,17 +34,14 @@ from unpaired.embed.training import TrainingSettings, resolve_device, train_ense
 from unpaired.errors import DataError, Problem
 from unpaired.seeds import named_rng, named_seed
 
-__all__ = ["FOLDS", "REPEATS", "Encoded", "encode"]
+__all__ = ["REPEATS", "Encoded", "encode"]
 
-FOLDS, REPEATS = 5, 2
-"""Cross-fitting of the encoders; repeats have folds of their own, so they tell how far two answers are apart."""
+REPEATS = 2
+"""Of the cross-fitting; each has folds of its own, so they tell how far two answers are apart."""
 
 _CODE = 16  # width of a code
 _HIDDEN = 128
-_GROUP = 64  # cells of a label that are told apart at a time: a pair has so many candidates
-_GROUPS = 4  # of them a step
-_STEPS = 300  # of the optimizer at least,
-_PASSES = 4  # and enough for so many passes over the cells
+_PASSES = 4  # over the cells, at least
 _EPOCHS = 10
 _ALIGNED = 4000  # cells a modality that tell the rotation between members
 _VALID = 0.1
@@ -93,89 +91,30 @@ class Encoded:
         return Embedding(arrays, "latent", None, dims, self.made_by, self.noise)
 
 
-class _Towers(nn.Module):
-    def __init__(self, source: nn.Module, target: nn.Module) -> None:
-        super().__init__()
-        self.source, self.target = source, target
+@dataclass(frozen=True)
+class _Effort:
+    """How much an ensemble learns.
+
+    Attributes
+    ----------
+    folds
+        Of the cross-fitting.
+    group
+        Cells of a label that are told apart at a time: a pair has so many candidates.
+    steps
+        Of the optimizer, at least.
+    rate
+        Largest learning rate.
+    """
+
+    folds: int
+    group: int
+    steps: int
+    rate: float
 
 
-class _Pairs(NamedTuple):
-    """Cells of a step, ``(members, groups, cells)`` in canonical order; the k-th of a group were drawn as partners."""
-
-    source: Tensor
-    target: Tensor
-
-
-class _Member(NamedTuple):
-    """Pairs of one member, sorted by label: ``start[t]`` to ``start[t + 1]`` are those of a label."""
-
-    source: Array
-    target: Array
-    start: Array
-
-
-class _Contrast:
-    """The task: to tell the drawn partner from the other candidates of a group, in both directions."""
-
-    def __init__(
-        self,
-        net: _Towers,
-        feeds: tuple[Feed, Feed],
-        learn: Sequence[_Member],
-        valid: Sequence[_Member],
-        steps: int,
-        seed: int,
-    ) -> None:
-        self.net, self.players, self.steps = net, (net,), steps
-        self._feeds, self._learn, self._seed = feeds, learn, seed
-        # As many groups as an eighth of an epoch has are enough to choose the epoch by, the same at every one.
-        judged = valid if _sizes(valid).any() else learn
-        self._judged = list(_deal(judged, max(4, steps // 8), named_rng(seed, "valid")))
-
-    def batches(self, epoch: int) -> Iterator[_Pairs]:
-        return _deal(self._learn, self.steps, named_rng(self._seed, "order", str(epoch)))
-
-    def loss(self, batch: _Pairs, player: int) -> Tensor:
-        return self._losses(batch).sum()
-
-    def validate(self) -> Tensor:
-        return torch.stack([self._losses(b) for b in self._judged]).mean(dim=0)
-
-    def _losses(self, batch: _Pairs) -> Tensor:
-        """``(members,)`` cross-entropy of the partner, mean over cells and over both directions."""
-        codes = []
-        for tower, feed, cells in zip((self.net.source, self.net.target), self._feeds, batch, strict=True):
-            codes.append(tower(feed[cells.flatten(1)]).float().unflatten(1, cells.shape[1:]))
-        u, v = codes
-        product = u[..., :-1] @ v[..., :-1].transpose(-1, -2)
-        # The last number of a code is how likely a cell is as anybody's partner.
-        rows = _cross_entropy(product + v[..., None, :, -1], batch.target)
-        cols = _cross_entropy(product.transpose(-1, -2) + u[..., None, :, -1], batch.source)
-        return (rows + cols) / 2
-
-
-def _cross_entropy(logits: Tensor, candidates: Tensor) -> Tensor:
-    """Cross-entropy of the diagonal; a candidate that stands twice in a group is no alternative to itself."""
-    same = candidates[..., None, :] == candidates[..., :, None]
-    other = ~torch.eye(candidates.shape[-1], dtype=torch.bool)
-    masked = logits.masked_fill((same & other).to(logits.device), -torch.inf)
-    return -functional.log_softmax(masked, dim=-1).diagonal(dim1=-2, dim2=-1).mean(dim=(-2, -1))
-
-
-def _sizes(members: Sequence[_Member]) -> Array:
-    """``(labels,)`` pairs of a label that every member has at least."""
-    return np.asarray(np.min([np.diff(m.start) for m in members], axis=0))
-
-
-def _deal(members: Sequence[_Member], steps: int, rng: np.random.Generator) -> Iterator[_Pairs]:
-    """Draw the groups of so many steps: a label as often as it has pairs, the same one for all members."""
-    sizes = _sizes(members)
-    labels = rng.choice(len(sizes), size=(steps, _GROUPS), p=sizes / sizes.sum())
-    for chosen in labels:
-        at = np.stack([[rng.integers(m.start[t], m.start[t + 1], _GROUP) for t in chosen] for m in members])
-        source = np.stack([m.source[a] for m, a in zip(members, at, strict=True)])
-        target = np.stack([m.target[a] for m, a in zip(members, at, strict=True)])
-        yield _Pairs(torch.as_tensor(source), torch.as_tensor(target))
+_TABLES = _Effort(folds=5, group=64, steps=300, rate=3e-3)
+_IMAGES = _Effort(folds=3, group=32, steps=150, rate=3e-4)  # where convolutions would take hours
 
 
 def encode(
@@ -214,25 +153,29 @@ def encode(
     device = resolve_device(device)
     if not pairs.shape[1]:
         raise DataError([_NOTHING])
-    sides = [_Side.of(data, n, rows, seed) for n, rows in zip(names, pairs, strict=True)]
+    images = any(data[n].X.ndim == 4 for n in names)
+    effort = _IMAGES if images else _TABLES
+    sides = [_Side.of(data, n, rows, effort.folds, seed) for n, rows in zip(names, pairs, strict=True)]
     learn, valid = _own_pairs(sides)
-    if not _sizes(learn).any():
+    if not fewest_pairs(learn).any():
         raise DataError([_NOTHING])
     generator = torch.Generator().manual_seed(named_seed(seed, "weights"))
-    members = FOLDS * REPEATS
-    net = _Towers(*(_tower(side.inputs, members, generator) for side in sides))
+    members = effort.folds * REPEATS
+    net = Towers(*(_tower(side.inputs, members, generator) for side in sides))
     cells = max(len(side.inputs) for side in sides)
-    steps = max(_STEPS, round(_PASSES * cells / (_GROUP * _GROUPS))) // _EPOCHS
+    batch = effort.group * GROUPS
+    steps = max(effort.steps, round(_PASSES * cells / batch)) // _EPOCHS
     feeds = (Feed(sides[0].inputs, device), Feed(sides[1].inputs, device))
-    task = _Contrast(net, feeds, learn, valid, steps, named_seed(seed, "groups"))
-    settings = TrainingSettings(_EPOCHS, _GROUP * _GROUPS, 3e-3, 1e-2, "adamw", _EPOCHS)
+    task = Contrast(net, feeds, learn, valid, steps, effort.group, named_seed(seed, "groups"))
+    precision: Literal["float32", "bfloat16"] = "bfloat16" if images and native_bfloat16(device) else "float32"
+    settings = TrainingSettings(_EPOCHS, batch, effort.rate, 1e-2, "adamw", _EPOCHS, precision=precision)
     loss = train_ensemble(task, settings, device=device, seed=named_seed(seed, "dropout"), progress=progress)
     towers = (net.source, net.target)
     turns = _rotations(sides, towers, device)
     codes, noise = {}, {}
     for name, side, tower in zip(names, sides, towers, strict=True):
         codes[name], noise[name] = _out_of_fold(side, tower, turns, device)
-    made_by = Provenance("encode", {"folds": FOLDS, "repeats": REPEATS, "seed": seed, "device": device})
+    made_by = Provenance("encode", {"folds": effort.folds, "repeats": REPEATS, "seed": seed, "device": device})
     return Encoded(codes, noise, tuple(loss), made_by)
 
 
@@ -247,7 +190,7 @@ class _Side:
     drawn: Array
 
     @classmethod
-    def of(cls, data: Dataset, name: str, rows: Array, seed: int) -> _Side:
+    def of(cls, data: Dataset, name: str, rows: Array, folds: int, seed: int) -> _Side:
         modality = data[name]
         order = modality.order
         place = np.empty(len(order), dtype=np.int64)
@@ -257,7 +200,7 @@ class _Side:
         labels[drawn] = modality.labels[rows]  # who has no partner is not learned from
         splits = make_splits(
             labels,
-            folds=FOLDS,
+            folds=folds,
             repeats=REPEATS,
             valid=_VALID,
             rng=named_rng(seed, name, "folds"),
@@ -266,7 +209,7 @@ class _Side:
         return cls(order, read_inputs(modality)[0], labels, splits, drawn)
 
 
-def _own_pairs(sides: Sequence[_Side]) -> tuple[list[_Member], list[_Member]]:
+def _own_pairs(sides: Sequence[_Side]) -> tuple[list[Member], list[Member]]:
     """Return every member's pairs: those of which neither cell is held out, and of which one chooses the epoch."""
     labels = sides[0].labels[sides[0].drawn]
     order = np.lexsort((sides[1].drawn, sides[0].drawn, labels))
@@ -281,9 +224,9 @@ def _own_pairs(sides: Sequence[_Side]) -> tuple[list[_Member], list[_Member]]:
     return learn, valid
 
 
-def _member(drawn: Sequence[Array], labels: Array, own: Array) -> _Member:
+def _member(drawn: Sequence[Array], labels: Array, own: Array) -> Member:
     start = np.concatenate([[0], np.cumsum(np.bincount(labels[own], minlength=labels.max() + 1))])
-    return _Member(drawn[0][own], drawn[1][own], start)
+    return Member(drawn[0][own], drawn[1][own], start)
 
 
 def _tower(inputs: Inputs, members: int, generator: torch.Generator) -> nn.Module:

@@ -52,7 +52,8 @@ class Round:
     seconds
         Wall time.
     loss
-        Held-out loss (nats) of telling a drawn partner from 63 other cells of the label; log 64 = 4.16 is chance.
+        Held-out loss (nats) of telling a drawn partner from the other cells of a group of 64 (of images 32); its
+        logarithm (4.16, 3.47) is chance.
     information
         What its coupling claims to know of a partner, in nats (see :func:`information`).
     agreement
