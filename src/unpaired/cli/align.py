@@ -66,6 +66,14 @@ Tol = Annotated[float, typer.Option(help="Largest error of the marginals.")]
 K = Annotated[int, typer.Option("-k", help="Neighbours of snn.")]
 Metric = Annotated[str, typer.Option(help="Distance of snn: euclidean or cosine.")]
 
+Refine = Annotated[
+    str,
+    typer.Option(
+        help="auto, off, or a number of rounds: learn encoders from the matching and match again. auto begins only "
+        "where the verdict is use."
+    ),
+]
+
 _PUBLISHED = {
     "classifier": "published",
     "folds": 1,
@@ -76,12 +84,24 @@ _PUBLISHED = {
     "metric": "cosine",
 }
 _TAKEN_BY = {
-    "ot": {"eps", "cost", "unbalanced", "max_iter", "max_seconds", "tol", "memory"},
+    "ot": {"eps", "cost", "unbalanced", "max_iter", "max_seconds", "tol", "memory", "refine"},
     "snn": {"k", "metric"},
     "uniform": set[str](),
     "random": set[str](),
 }
-_NOT_OPTIONS = {"ctx", "files", "out", "recipe", "preset", "eps", "classifier", "epochs", "hold_out_label", "force"}
+_NOT_OPTIONS = {
+    "ctx",
+    "files",
+    "out",
+    "recipe",
+    "preset",
+    "eps",
+    "classifier",
+    "epochs",
+    "hold_out_label",
+    "force",
+    "refine",
+}
 _NOT_OPTIONS |= {"as_json", "quiet"}
 
 
@@ -116,6 +136,7 @@ def align(
     memory: Memory = None,
     k: K = 1,
     metric: Metric = "euclidean",
+    refine: Refine = "off",
     device: Device = "auto",
     jobs: Jobs = 1,
     seed: Seed = 0,
@@ -131,6 +152,7 @@ def align(
         "recipes": by_name("recipe", recipe),
         "hold_out_labels": tuple(hold_out_label or ()),
         "eps": number_or_words(eps),
+        "refine": whole_or_words(refine),
         "classifier": one_or_by_name("classifier", classifier) or "auto",
         "epochs": _whole(one_or_by_name("epochs", epochs)),
     }

@@ -42,14 +42,19 @@ def show_alignment(result: Any, *, as_json: bool) -> None:
     if scores is not None and result.selective_risk is not None:
         scores["selective_risk"] = result.selective_risk.to_dict()
     page = result.path / "report.html"
+    refined = result.matching.made_by.options.get("refine")
     if as_json:
         said = {"run": str(result.path), "report": str(page), "verdict": result.diagnosis.verdict}
         told = result.diagnosis.to_dict()
         said |= {"sentence": told["sentence"], "expected": told["expected"], "scores": scores}
+        if refined is not None:
+            said["refine"] = refined
         typer.echo(json.dumps(said, indent=1))
     else:
         typer.echo(repr(result.matching))
         typer.echo(str(result.diagnosis).splitlines()[0])
+        if refined is not None:
+            typer.echo(f"refined: rounds kept: {refined['kept']}. {refined['sentence']}")
         if scores is not None:
             typer.echo(score_table(scores))
         typer.echo(f"report: {page}")

@@ -14,6 +14,7 @@ from unpaired.errors import OutputError
 from unpaired.files import write_text
 from unpaired.report import pictures, words
 from unpaired.report.concerns import find_concerns, mean_partners, plain_notes
+from unpaired.report.refinement import find_refinement, refinement_picture
 from unpaired.report.saved import read_confidence, read_diagnosis, read_plane, read_scores
 from unpaired.report.translation import METRICS, read_translations
 from unpaired.report.translation_concerns import find_translation_concerns
@@ -121,12 +122,14 @@ def _render(run: Path, record: Mapping[str, Any]) -> str:
     pages.filters |= {n: getattr(words, n) for n in ("count", "duration", "fixed", "number", "percent", "setting")}
     pages.filters |= {"capitalise": lambda text: text[:1].upper() + text[1:]}
     pages.filters |= {"quantity": words.quantity, "words": lambda name: _NAMES.get(name, name)}
+    pages.filters["without"] = lambda options, name: {k: v for k, v in options.items() if k != name}
     scores, diagnosis = read_scores(run), read_diagnosis(run)
     translations = read_translations(run)
     concerns = [*find_concerns(record, scores), *find_translation_concerns(translations)]
     xy, modality, label = read_plane(run)
     names, classes = list(record["modalities"]), list(record["classes"])
     matching = record["matching"]
+    refinement = find_refinement(record)
     confidence = read_confidence(run, (matching["source"], matching["target"]))
     return pages.get_template("template.html.j2").render(
         r=record,
@@ -147,6 +150,8 @@ def _render(run: Path, record: Mapping[str, Any]) -> str:
         plot_partners=pictures.partners_picture(matching["blocks"]) if diagnosis is None else None,
         plot_foscttm=None if scores is None else pictures.foscttm_picture(scores),
         plot_risk=None if scores is None else pictures.risk_picture(scores),
+        refinement=refinement,
+        plot_refinement=refinement_picture(refinement),
         translations=translations,
         figures_translation=[translation_pictures(t) for t in translations],
         distance_names=METRICS,

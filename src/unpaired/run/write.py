@@ -136,8 +136,13 @@ def fill_run(
     selective_risk: SelectiveRisk | None = None,
     diagnosis: Diagnosis | None = None,
     confidence: Confidence | None = None,
+    refined: Embedding | None = None,
 ) -> None:
-    """Write all the files of a run into the folder ``work`` (as :func:`write_run`)."""
+    """Write all the files of a run into the folder ``work`` (as :func:`write_run`).
+
+    ``refined`` is the space of :func:`unpaired.refine` where the matching was made in it, and ``embedding`` then the
+    one that the refinement began with.
+    """
     from safetensors.numpy import save_file
 
     record = make_record(
@@ -151,7 +156,7 @@ def fill_run(
         timings=timings or {},
         kept=KEEP,
     )
-    _write_h5mu(work / "aligned.h5mu", data, embedding, as_written(matching), confidence)
+    _write_h5mu(work / "aligned.h5mu", data, embedding, as_written(matching), confidence, refined)
     recipes = {f"{n}.{k}": np.ascontiguousarray(v) for n, m in data.modalities.items() for k, v in _arrays(m).items()}
     save_file(recipes, work / "recipes.safetensors")
     if scores is not None:
@@ -183,7 +188,12 @@ def _arrays(modality: Modality) -> Mapping[str, Array]:
 
 
 def _write_h5mu(
-    path: Path, data: Dataset, embedding: Embedding, matching: Matching, confidence: Confidence | None
+    path: Path,
+    data: Dataset,
+    embedding: Embedding,
+    matching: Matching,
+    confidence: Confidence | None,
+    refined: Embedding | None,
 ) -> None:
     import mudata
 
@@ -191,6 +201,8 @@ def _write_h5mu(
     cells = {n: _anndata(data, n, embedding, plans.get(n)) for n in data}
     for name, values in ({} if confidence is None else confidence.values).items():
         cells[name].obs["unpaired_confidence"] = values
+    for name, values in ({} if refined is None else refined.arrays).items():
+        cells[name].obsm["X_unpaired_refined"] = values
     with mudata.set_options(pull_on_update=False):
         mdata = mudata.MuData(cells)
         mdata.obs["label"] = np.concatenate([_label_names(data, m) for m in data.modalities.values()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Literal
 
 from unpaired import options
@@ -26,6 +27,7 @@ from unpaired.report.page import write_report
 from unpaired.run.folder import check_target, new_folder
 from unpaired.run.write import as_written, fill_run
 from unpaired.workflow.reading import check_reading, describe, keep_out, read_files
+from unpaired.workflow.refine import refine
 from unpaired.workflow.steps import log, progress, step
 
 __all__ = ["METHODS", "AlignOptions", "AlignResult", "align", "demo"]
@@ -52,6 +54,8 @@ class AlignOptions:
         See :func:`unpaired.match_ot`.
     k, metric
         See :func:`unpaired.match_snn`.
+    refine
+        ``"off"``, or the rounds of :func:`unpaired.refine`: ``"auto"`` or a number.
     device, jobs, seed
         Where and how it runs. A device that the matching has no code for leaves it on the CPU.
     """
@@ -82,6 +86,7 @@ class AlignOptions:
     memory: int | str | None = None
     k: int = 1
     metric: Literal["euclidean", "cosine"] = "euclidean"
+    refine: int | str = "off"
     device: str = "auto"
     jobs: int = 1
     seed: int = 0
@@ -98,7 +103,7 @@ class AlignResult:
     matching
         The matching. Where a method makes whole rows, the files keep their largest entries.
     diagnosis
-        Whether it can be believed.
+        Whether it can be believed; of a refined matching, whether that which the refinement began with can be.
     scores
         Its scores, if the truth was known.
     selective_risk
@@ -155,6 +160,7 @@ def demo(out: str | Path, chosen: AlignOptions, *, force: bool = False) -> Align
 def _check(chosen: AlignOptions) -> None:
     """Check every option that can be wrong whatever the data are, before the long work."""
     options.check_choice("method", chosen.method, METHODS)
+    _check_refine(chosen)
     check_reading(chosen)
     _propensity(chosen).check_options()
     check_snn_options(k=chosen.k, metric=chosen.metric)
@@ -166,6 +172,20 @@ def _check(chosen: AlignOptions) -> None:
     if chosen.eps == "auto" and chosen.repeats == 1:
         msg = "eps 'auto' needs two or more repeats; raise repeats, or give eps a number (published: 0.05)."
         raise OptionError(msg)
+
+
+def _check_refine(chosen: AlignOptions) -> None:
+    """Check whether the matching can be refined: it has to be the posterior of a space that knows its noise."""
+    if chosen.refine == "off":
+        return
+    if isinstance(chosen.refine, str):
+        options.check_choice("refine", chosen.refine, ("auto", "off"))
+    options.check_integer("refine", 1 if chosen.refine == "auto" else chosen.refine, low=1)
+    for name, wanted in (("method", "ot"), ("eps", "auto"), ("unbalanced", None)):
+        if getattr(chosen, name) != wanted:
+            option = "match" if name == "method" else name
+            msg = f"refine goes on from a matching with {option} {wanted or 'not given'}; leave out one of the two."
+            raise OptionError(msg)
 
 
 def _run(
@@ -190,6 +210,12 @@ def _run(
     with step(clock, "diagnosing"):
         sure = confidence(written, data)
         diagnosis = diagnose(data, space, written, sure=sure, seed=chosen.seed)
+    refined, rounds = None, _rounds_folder(Path(out))
+    if chosen.refine != "off":
+        with step(clock, "refining"):
+            refined, matching = _refine(data, space, matching, chosen, diagnosis, rounds)
+            written = as_written(matching)
+            sure = confidence(written, data)
     scores, risk = None, None
     if truth is not None:
         with step(clock, "scoring"):
@@ -207,12 +233,14 @@ def _run(
             selective_risk=risk,
             diagnosis=diagnosis,
             confidence=sure,
+            refined=None if refined is space else refined,
             propensity=propensity,
             options=asdict(chosen),
             inputs=inputs,
             timings=clock,
         )
         write_report(work)
+    rmtree(rounds, ignore_errors=True)
     return AlignResult(Path(out), matching, diagnosis, scores, risk)
 
 
@@ -232,6 +260,30 @@ def _risk(matching: Matching, truth: Truth, data: Dataset, sure: Confidence) -> 
         return selective_risk(matching, truth, data, sure=sure)
     except DataError:
         return None
+
+
+def _rounds_folder(out: Path) -> Path:
+    """Where finished rounds wait until the run is written: beside it, for it appears whole or not at all."""
+    return out.with_name(f"{out.name}.refine")
+
+
+def _refine(
+    data: Dataset, space: Embedding, matching: Matching, chosen: AlignOptions, diagnosis: Diagnosis, folder: Path
+) -> tuple[Embedding, Matching]:
+    found = refine(
+        data,
+        matching,
+        embedding=space,
+        rounds=chosen.refine,
+        seed=chosen.seed,
+        device=chosen.device,
+        jobs=chosen.jobs,
+        folder=folder,
+        diagnosis=diagnosis,
+        progress=progress(),
+    )
+    log.info("%s", found[1].made_by.options["refine"]["sentence"])
+    return found
 
 
 def _propensity(chosen: AlignOptions) -> Propensity:
