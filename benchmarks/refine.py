@@ -74,12 +74,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--case", action="append", help="one case; all by default")
     a = parser.parse_args()
     found, _ = find_pairs(a.data, (), most=None)
     sources = {s.name: s for s in found}
     text = a.out.read_text(encoding="utf-8").splitlines() if a.out.exists() else []
     done = {(r["case"], r["seed"]) for r in map(json.loads, text)}
-    todo = [(c, s) for s in range(a.seeds) for c in (BASE, DIGITS, *sources) if (c, s) not in done]
+    todo = [(c, s) for s in range(a.seeds) for c in a.case or (BASE, DIGITS, *sources) if (c, s) not in done]
     work = Parallel(n_jobs=a.jobs, return_as="generator_unordered")
     with a.out.open("a", encoding="utf-8") as file:
         for line in work(delayed(one)(c, s, sources, a.trust, a.preset) for c, s in todo):

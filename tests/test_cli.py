@@ -645,3 +645,16 @@ def test_the_demo_runs_and_scores(tmp_path, run_cli):
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert scores["trace_over_uniform"] > 2
     assert scores["foscttm"]["mean"] < 0.46
+
+
+def test_align_takes_rounds_of_refinement(files, tmp_path, run_cli):
+    out = tmp_path / "run"
+    options = ("--label", "perturbation", "--pairing", "hide", "--classifier", "logistic", "--json")
+    code, said, _ = run_cli("align", *files, "--out", out, *options, "--refine", "auto")
+    assert code == 0
+    told = json.loads(said)["refine"]
+    assert told["asked"] == "auto"
+    assert told["sentence"]
+    code, _, err = run_cli("align", *files, "--out", out, "--force", *options, "--refine", "2", "--match", "snn")
+    assert code != 0
+    assert "refine is not an option of --match snn" in err

@@ -185,7 +185,7 @@ def _snn(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int, 
 
 
 def _refined(data: Dataset, embedding: Embedding | None, budget: Budget, seed: int) -> Matching:
-    """Match and refine, in as many rounds as the rule makes; none where the verdict is not "use"."""
+    """Match and refine, in as many rounds as the rule makes: none where the diagnosis does not allow it."""
     from unpaired.workflow.refine import refine
 
     assert embedding is not None

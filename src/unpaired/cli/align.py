@@ -70,7 +70,7 @@ Refine = Annotated[
     str,
     typer.Option(
         help="auto, off, or a number of rounds: learn encoders from the matching and match again. auto begins only "
-        "where the verdict is use."
+        "where the verdict and the likeness of the modalities allow it."
     ),
 ]
 

@@ -10,7 +10,7 @@ be added up: they are averaged.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from unpaired.seeds import named_rng, named_seed
 if TYPE_CHECKING:
     from unpaired.embed.contrastive import Encoded
 
-__all__ = ["MOST", "Refined", "Round", "Work", "information", "refine_rounds", "rounds_of"]
+__all__ = ["MOST", "Refined", "Round", "Work", "information", "refine_rounds", "rounds_kept", "rounds_of"]
 
 MOST = 8
 """Rounds at most, where their number is not given."""
@@ -175,22 +175,48 @@ def refine_rounds(
     options = {k: made[k] for k in taken if k in made} | {"jobs": jobs}
     work = Work(data, names, options, embedding, seed, device, progress, folder)
     done: list[Round] = []
-    space, last = embedding, matching
+    spaces, matchings = [embedding], [matching]
     sentence = f"{rounds} rounds were asked for." if rounds else f"{MOST} rounds are the most that are made."
-    for number, (found, new, round_) in zip(range(1, (rounds or MOST) + 1), rounds_of(work, matching), strict=False):
-        if rounds is None and done and round_.agreement < max(r.agreement for r in done) - _FALL:
-            done.append(replace(round_, kept=False))
-            sentence = (
-                f"Round {number} was undone: encoders that learned apart agreed less after it "
-                f"({round_.agreement:.2f}) than before ({max(r.agreement for r in done[:-1]):.2f})."
-            )
-            break
+    for _, (space, new, round_) in zip(range(rounds or MOST), rounds_of(work, matching), strict=False):
         done.append(round_)
-        space, last = found, new
-        if rounds is None and round_.change >= _SETTLED:
-            sentence = f"Round {number} changed next to nothing (correlation {round_.change:.3f} with the one before)."
+        spaces, matchings = [spaces[-1], space], [matchings[-1], new]  # no more than one can be undone
+        if rounds is None and (why := _ended(done)) is not None:
+            sentence = why
             break
-    return Refined(space, last, tuple(done), sentence)
+    kept = len(done) if rounds else rounds_kept([r.agreement for r in done], [r.change for r in done])
+    at = kept - len(done) - 1
+    told = tuple(replace(r, kept=r.round <= kept) for r in done)
+    return Refined(spaces[at], matchings[at], told, sentence)
+
+
+def rounds_kept(agreement: Sequence[float], change: Sequence[float]) -> int:
+    """Return how many of the rounds, of which these are the records, the rule keeps.
+
+    The matching has settled from a change of 0.99 on: that round is the last. A round after which ensembles that
+    learned apart agree less, by more than 0.03, than after the best one before is undone, and is the last as well.
+    """
+    best = -np.inf
+    for number, (a, c) in enumerate(zip(agreement, change, strict=True), start=1):
+        if a < best - _FALL:
+            return number - 1
+        if c >= _SETTLED:
+            return number
+        best = max(best, a)
+    return len(agreement)
+
+
+def _ended(done: Sequence[Round]) -> str | None:
+    """Say why the last of the rounds is the last; ``None`` where it is not."""
+    last = done[-1]
+    if rounds_kept([r.agreement for r in done], [r.change for r in done]) < len(done):
+        before = max(r.agreement for r in done[:-1])
+        return (
+            f"Round {last.round} was undone: encoders that learned apart agreed less after it ({last.agreement:.2f}) "
+            f"than before ({before:.2f})."
+        )
+    if last.change >= _SETTLED:
+        return f"Round {last.round} changed next to nothing (correlation {last.change:.3f} with the one before)."
+    return None
 
 
 def rounds_of(work: Work, matching: Matching) -> Iterator[tuple[Embedding, Matching, Round]]:

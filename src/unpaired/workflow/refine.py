@@ -47,8 +47,9 @@ def refine(
     embedding
         The space in which it was made; its noise must be known.
     rounds
-        How many. ``"auto"`` begins only where :func:`unpaired.diagnose` says "use" of the matching, ends when a round
-        changes nothing, after eight at most, and undoes a round after which ensembles that learned apart agree less.
+        How many. ``"auto"`` begins where the verdict of :func:`unpaired.diagnose` on the matching is "use", or
+        "average" and its check "same distribution" is not bad. It ends when a round changes nothing, after eight at
+        most, and undoes a round after which ensembles that learned apart agree less.
     seed
         Seed of everything that is drawn.
     device
@@ -93,11 +94,9 @@ def refine(
         raise OptionError(msg)
     if diagnosis is None:  # it also sees whether the three belong together
         diagnosis = diagnose(data, embedding, matching, seed=seed)
-    if rounds == "auto" and diagnosis.verdict != "use":
-        sentence = (
-            f"Not begun: the verdict on the matching is '{diagnosis.verdict}', and what is learned from pairs that "
-            "carry little can drift away from the truth."
-        )
+    why_not = _why_not(diagnosis) if rounds == "auto" else None
+    if why_not is not None:
+        sentence = f"Not begun: {why_not}, and what is learned from such pairs can drift away from the truth."
         found = Refined(embedding, matching, (), sentence)
     else:
         found = refine_rounds(
@@ -112,6 +111,15 @@ def refine(
             progress=progress,
         )
     return found.embedding, _told(found, matching, asked=rounds, diagnosis=diagnosis, seed=seed, device=device)
+
+
+def _why_not(diagnosis: Diagnosis) -> str | None:
+    """Say why the rounds should not begin; ``None`` where they may."""
+    alike = diagnosis["same distribution"].state in ("good", "caution")
+    if diagnosis.verdict == "use" or (diagnosis.verdict == "average" and alike):
+        return None
+    why = f"the verdict on the matching is '{diagnosis.verdict}'"
+    return why if alike else f"{why}, and its two modalities do not seem to see the same differences between cells"
 
 
 def check_rounds(rounds: int | str) -> None:

@@ -1,0 +1,168 @@
+"""Refinement by its front door, and as a part of align."""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import unpaired as up
+from unpaired import workflow
+from unpaired.embed import contrastive
+from unpaired.errors import OptionError
+from unpaired.run.read import read_run
+from unpaired.workflow import refine as refine_module
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch, one_thread):
+    monkeypatch.setattr(contrastive, "_TABLES", replace(contrastive._TABLES, steps=20))
+
+
+@pytest.fixture(scope="module")
+def weak():
+    """Digits: their matching is no better than average."""
+    data, _ = up.examples.digits(pairing="hide")
+    space = up.Propensity(classifier="logistic", folds=3, repeats=2, seed=0).fit(data).transform(data)
+    return data, space, up.match_ot(data, space)
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 20)
+    latent = rng.normal(size=(60, 2)) + 3 * y[:, None]
+    return {"label": y, "sample_id": np.arange(60).astype(str)} | {
+        n: latent @ rng.normal(size=(2, 5)) + 0.1 * rng.normal(size=(60, 5)) for n in ("x", "y")
+    }
+
+
+def align(tmp_path, arrays, **options):
+    np.savez(tmp_path / "both.npz", **arrays)
+    chosen = workflow.AlignOptions(classifier="logistic", folds=3, pairing="hide", **{"repeats": 2, **options})
+    return workflow.align([str(tmp_path / "both.npz")], tmp_path / "run", chosen)
+
+
+def test_auto_does_not_begin_where_the_verdict_is_not_use(weak):
+    data, space, matching = weak
+    found, same = up.refine(data, matching, embedding=space)
+    told = same.made_by.options["refine"]
+    assert found is space
+    assert same.blocks is matching.blocks
+    assert (told["kept"], told["rounds"], told["verdict"]) == (0, [], "average")
+    assert "'average'" in told["sentence"]
+    assert told["first"]["information"] > 0
+    assert 1 < told["first"]["partners"] < 180
+
+
+@pytest.mark.parametrize(
+    ("verdict", "alike", "begins"),
+    [
+        ("use", "bad", True),
+        ("use", "good", True),
+        ("average", "good", True),
+        ("average", "caution", True),
+        ("average", "bad", False),
+        ("average", "unknown", False),
+        ("do not use", "good", False),
+    ],
+)
+def test_where_auto_begins(weak, verdict, alike, begins):
+    data, space, matching = weak
+    said = up.diagnose(data, space, matching)
+    checks = tuple(replace(c, state=alike) if c.name == "same distribution" else c for c in said.checks)
+    why = refine_module._why_not(replace(said, verdict=verdict, checks=checks))
+    assert (why is None) == begins
+    assert begins or f"'{verdict}'" in why
+
+
+def test_rounds_that_are_asked_for_are_made_and_told(weak):
+    data, space, matching = weak
+    found, new = up.refine(data, matching, embedding=space, rounds=1)
+    told = new.made_by.options["refine"]
+    assert told["kept"] == 1
+    assert told["rounds"][0]["round"] == 1
+    assert 0 < told["rounds"][0]["change"] < 1
+    assert found.space == "latent"
+    assert not np.allclose(new.pull(data["right"].features), matching.pull(data["right"].features))
+    json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"rounds": 0}, "rounds"),
+        ({"rounds": "many"}, "rounds must be"),
+        ({"rounds": True}, "rounds"),
+        ({"seed": -1}, "seed"),
+        ({"device": "tpu"}, "device"),
+        ({"jobs": 0}, "jobs"),
+    ],
+)
+def test_options_are_checked(weak, options, why):
+    data, space, matching = weak
+    with pytest.raises(OptionError, match=why):
+        up.refine(data, matching, embedding=space, **options)
+
+
+def test_another_matching_is_refused(weak):
+    data, space, _ = weak
+    for other in (up.match_uniform(data), up.match_ot(data, space, eps=0.5)):
+        with pytest.raises(OptionError, match="eps='auto'"):
+            up.refine(data, other, embedding=space)
+
+
+def test_align_writes_scores_and_reports_the_refined_matching(arrays, tmp_path):
+    result = align(tmp_path, arrays, refine=2)
+    back = read_run(result.path)
+    told = result.matching.made_by.options["refine"]
+    assert told["kept"] == 2
+    assert back.matching.made_by.options["refine"]["kept"] == 2
+    assert back.embedding.space == "logit"  # the space that it began with
+    record = json.loads((result.path / "run.json").read_text())
+    assert record["seconds"]["refining"] > 0
+    assert result.scores.unweighted["foscttm_source"] == pytest.approx(
+        up.score(back.matching, back.truth, back.data).unweighted["foscttm_source"], abs=1e-6
+    )
+    import mudata
+
+    mdata = mudata.read_h5mu(result.path / "aligned.h5mu")
+    assert mdata["x"].obsm["X_unpaired_refined"].shape[0] == 60
+    assert 'id="refinement"' in (result.path / "report.html").read_text()
+    assert not (tmp_path / "run.refine").exists()
+
+
+def test_align_keeps_finished_rounds_where_it_was_stopped(arrays, tmp_path, monkeypatch):
+    plain = refine_module.refine_rounds
+
+    def killed(*given, **options):
+        plain(*given, **{**options, "rounds": 1})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(refine_module, "refine_rounds", killed)
+    with pytest.raises(KeyboardInterrupt):
+        align(tmp_path, arrays, refine=2)
+    assert [p.name for p in (tmp_path / "run.refine").iterdir()] == ["round-1.safetensors"]
+    monkeypatch.setattr(refine_module, "refine_rounds", plain)
+    taught = []
+    encode = contrastive.encode
+    monkeypatch.setattr(contrastive, "encode", lambda *a, **o: taught.append(1) or encode(*a, **o))
+    align(tmp_path, arrays, refine=2)
+    assert len(taught) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"refine": "always"}, "refine must be"),
+        ({"refine": 0}, "refine"),
+        ({"refine": 2, "method": "snn"}, "match ot"),
+        ({"refine": "auto", "eps": 0.1}, "eps auto"),
+        ({"refine": "auto", "unbalanced": 1.0}, "unbalanced"),
+    ],
+)
+def test_what_cannot_be_refined_is_said_before_the_work(arrays, tmp_path, monkeypatch, options, why):
+    monkeypatch.setattr(sys.modules["unpaired.workflow.align"], "read_files", lambda *a: pytest.fail("began to read"))
+    with pytest.raises(OptionError, match=why):
+        align(tmp_path, arrays, **options)
