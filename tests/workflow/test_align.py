@@ -11,16 +11,6 @@ from unpaired.evaluate.confidence import confidence, selective_risk
 from unpaired.run.read import read_run
 
 
-@pytest.fixture(scope="module")
-def arrays():
-    rng = np.random.default_rng(0)
-    y = np.repeat([0, 1, 2], 20)
-    latent = rng.normal(size=(60, 2)) + 3 * y[:, None]
-    return {"label": y, "sample_id": np.arange(60).astype(str)} | {
-        n: latent @ rng.normal(size=(2, 5)) + 0.1 * rng.normal(size=(60, 5)) for n in ("x", "y")
-    }
-
-
 def align(tmp_path, arrays, **options):
     np.savez(tmp_path / "both.npz", **arrays)
     chosen = workflow.AlignOptions(classifier="logistic", folds=3, repeats=2, **options)

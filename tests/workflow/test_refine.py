@@ -28,16 +28,6 @@ def weak():
     return data, space, up.match_ot(data, space)
 
 
-@pytest.fixture(scope="module")
-def arrays():
-    rng = np.random.default_rng(0)
-    y = np.repeat([0, 1, 2], 20)
-    latent = rng.normal(size=(60, 2)) + 3 * y[:, None]
-    return {"label": y, "sample_id": np.arange(60).astype(str)} | {
-        n: latent @ rng.normal(size=(2, 5)) + 0.1 * rng.normal(size=(60, 5)) for n in ("x", "y")
-    }
-
-
 def align(tmp_path, arrays, **options):
     np.savez(tmp_path / "both.npz", **arrays)
     chosen = workflow.AlignOptions(classifier="logistic", folds=3, pairing="hide", **{"repeats": 2, **options})
@@ -110,6 +100,10 @@ def test_another_matching_is_refused(weak):
     data, space, _ = weak
     for other in (up.match_uniform(data), up.match_ot(data, space, eps=0.5)):
         with pytest.raises(OptionError, match="eps='auto'"):
+            up.refine(data, other, embedding=space)
+    weights = np.linspace(1, 2, len(data["left"]))
+    for other in (up.match_ot(data, space, unbalanced=1.0), up.match_ot(data, space, source_weights=weights)):
+        with pytest.raises(OptionError, match="uniform marginals"):
             up.refine(data, other, embedding=space)
 
 

@@ -75,7 +75,7 @@ def refine(
     ------
     OptionError
         If an option is not allowed, the three do not belong together, or the matching is not of ``match_ot`` with
-        ``eps="auto"``.
+        ``eps="auto"`` and uniform marginals.
 
     Examples
     --------
@@ -91,6 +91,9 @@ def refine(
     made = matching.made_by
     if made.method != "match_ot" or made.options.get("eps_from") != "noise":
         msg = f"refine goes on from a matching by match_ot with eps='auto'; this one is by {made.method}."
+        raise OptionError(msg)
+    if made.options.get("unbalanced") is not None or made.options.get("weights") != "uniform":
+        msg = "refine goes on from a matching with uniform marginals; leave out unbalanced and the cells' weights."
         raise OptionError(msg)
     if diagnosis is None:  # it also sees whether the three belong together
         diagnosis = diagnose(data, embedding, matching, seed=seed)
