@@ -127,6 +127,13 @@ def test_align_writes_scores_and_reports_the_refined_matching(arrays, tmp_path):
     assert not (tmp_path / "run.refine").exists()
 
 
+def test_what_else_lies_where_rounds_wait_stays(arrays, tmp_path):
+    (tmp_path / "run.refine").mkdir()
+    (tmp_path / "run.refine" / "notes.txt").write_text("mine")
+    align(tmp_path, arrays, refine=1)
+    assert [p.name for p in (tmp_path / "run.refine").iterdir()] == ["notes.txt"]
+
+
 def test_align_keeps_finished_rounds_where_it_was_stopped(arrays, tmp_path, monkeypatch):
     plain = refine_module.refine_rounds
 

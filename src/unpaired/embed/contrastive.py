@@ -280,4 +280,5 @@ def _out_of_fold(side: _Side, tower: nn.Module, turns: Array, device: str) -> tu
     found = averaged([codes[:, :_CODE] @ turn for codes, turn in zip(own, turns, strict=True)], side.splits)
     out = np.empty_like(found)
     out[:, side.order] = found
-    return out, spread_of(found) / found.shape[1]
+    known = side.labels >= 0  # a cell without a partner is coded by all members: their mean varies less
+    return out, spread_of(found[:, known]) / max(1, known.sum())

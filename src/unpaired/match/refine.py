@@ -22,7 +22,7 @@ from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.match.block import Block
 from unpaired.match.digest import digest_of
 from unpaired.match.matching import Matching
-from unpaired.match.refine_store import Kept, keep, kept
+from unpaired.match.refine_store import Kept, keep, kept, round_file
 from unpaired.match.transport.front import match_ot, weighted_space
 from unpaired.match.transport.posterior import EPS
 from unpaired.seeds import named_rng, named_seed
@@ -96,7 +96,19 @@ class Refined:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What all rounds have in common."""
+    """What all rounds have in common.
+
+    Attributes
+    ----------
+    data, names
+        The data set, and the modalities that are matched.
+    options
+        Limits and threads of the matching, as in :func:`unpaired.match_ot`.
+    first
+        The space of the first matching.
+    seed, device, progress, folder
+        As in :func:`refine_rounds`.
+    """
 
     data: Dataset
     names: tuple[str, str]
@@ -118,7 +130,7 @@ class Work:
 
         seed = named_seed(self.seed, "refine", str(number))
         made_of = {"matching": digest_of((self.data[self.names[0]], self.data[self.names[1]]), matching), "seed": seed}
-        place = None if self.folder is None else Kept(self.folder / f"round-{number}.safetensors", made_of)
+        place = None if self.folder is None else Kept(round_file(self.folder, number), made_of)
         before = None if place is None else kept(place, self.names)
         if before is not None:
             return before

@@ -19,7 +19,7 @@ from unpaired.errors import OutputError
 if TYPE_CHECKING:
     from unpaired.embed.contrastive import Encoded
 
-__all__ = ["Kept", "keep", "kept"]
+__all__ = ["Kept", "forget", "keep", "kept", "round_file"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,19 @@ class Kept:
     def told(self) -> str:
         """The same as text."""
         return json.dumps({**self.made_of, "unpaired": __version__}, sort_keys=True)
+
+
+def round_file(folder: Path, number: int) -> Path:
+    """Return the file of a round."""
+    return folder / f"round-{number}.safetensors"
+
+
+def forget(folder: Path, rounds: int) -> None:
+    """Take away the files of so many rounds, and the folder if nothing else is in it: it may be the user's."""
+    for number in range(1, rounds + 1):
+        round_file(folder, number).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def keep(place: Kept, encoded: Encoded) -> None:

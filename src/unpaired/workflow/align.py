@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, Literal
 
 from unpaired import options
@@ -22,6 +21,7 @@ from unpaired.evaluate.scores import Scores, score
 from unpaired.match.matching import Matching
 from unpaired.match.neighbours import check_snn_options, match_snn
 from unpaired.match.null import match_random, match_uniform
+from unpaired.match.refine_store import forget
 from unpaired.match.transport.front import check_ot_options, find_device, match_ot
 from unpaired.report.page import write_report
 from unpaired.run.folder import check_target, new_folder
@@ -240,7 +240,8 @@ def _run(
             timings=clock,
         )
         write_report(work)
-    rmtree(rounds, ignore_errors=True)
+    if chosen.refine != "off":
+        forget(rounds, len(matching.made_by.options["refine"]["rounds"]))
     return AlignResult(Path(out), matching, diagnosis, scores, risk)
 
 
