@@ -26,14 +26,18 @@ def record(rounds, kept, sentence):
 def page(known, tmp_path):
     """Write the page of a run whose record has a refinement."""
 
-    def of(refine):
+    def of(refine, **of_blocks):
         run = shutil.copytree(known, tmp_path / "run")
         file = run / "run.json"
         told = json.loads(file.read_text())
+        for block in told["matching"]["blocks"]:
+            block.update(of_blocks)
         if refine is not None:
             told["matching"]["options"]["refine"] = refine
         file.write_text(json.dumps(told))
-        return write_report(run, out=tmp_path / "page.html").read_text()
+        text = write_report(run, out=tmp_path / "page.html").read_text()
+        shutil.rmtree(run)
+        return text
 
     return of
 
@@ -51,6 +55,26 @@ def test_rounds_are_told_and_the_verdict_is_said_to_be_of_the_first_matching(pag
     assert "a cause of error that both modalities share within a label" in text
     assert "mean of two log odds" in text
     assert "Information and agreement, round by round" in text
+
+
+def test_checks_of_the_first_matching_hide_no_warning_of_the_refined_one(page):
+    off = {"state": "not_converged", "marginal_error": 0.3, "advice": "Raise max_iter."}
+
+    def warned(text):
+        return "3 labels did not converge." in text[text.index('id="warnings"') : text.index('id="data"')]
+
+    assert warned(page(record(ROUNDS, 1, "because."), **off))
+    assert not warned(page(record(ROUNDS, 0, "because."), **off))  # the check of convergence says it
+    assert not warned(page(record(ROUNDS, 1, "because.")))
+
+
+def test_scores_of_a_refined_matching_are_not_held_against_what_was_expected_before(page):
+    texts = {kept: page(record(ROUNDS, kept, "because.")) for kept in (0, 1)}
+    for kept, text in texts.items():
+        assert ('id="measured"' in text) == (kept == 0)
+        assert ("diamond: measured by the true pairs" in text) == (kept == 0)
+        assert ("The checks here are of the matching that" in text) == (kept == 1)
+        assert "times</b> as likely" in text
 
 
 def test_what_was_not_begun_says_why_and_shows_no_curve(page):

@@ -14,7 +14,7 @@ from unpaired.errors import OutputError
 from unpaired.files import write_text
 from unpaired.report import pictures, words
 from unpaired.report.concerns import find_concerns, mean_partners, plain_notes
-from unpaired.report.refinement import find_refinement, refinement_picture
+from unpaired.report.refinement import find_refinement, refinement_picture, unsaid_of_refined
 from unpaired.report.saved import read_confidence, read_diagnosis, read_plane, read_scores
 from unpaired.report.translation import METRICS, read_translations
 from unpaired.report.translation_concerns import find_translation_concerns
@@ -125,17 +125,19 @@ def _render(run: Path, record: Mapping[str, Any]) -> str:
     pages.filters["without"] = lambda options, name: {k: v for k, v in options.items() if k != name}
     scores, diagnosis = read_scores(run), read_diagnosis(run)
     translations = read_translations(run)
-    concerns = [*find_concerns(record, scores), *find_translation_concerns(translations)]
     xy, modality, label = read_plane(run)
     names, classes = list(record["modalities"]), list(record["classes"])
     matching = record["matching"]
     refinement = find_refinement(record)
+    concerns = unsaid_of_refined([*find_concerns(record, scores), *find_translation_concerns(translations)], refinement)
+    # What was expected of the first matching is not held against the scores of a refined one.
+    judged = None if refinement is not None and refinement["kept"] else scores
     confidence = read_confidence(run, (matching["source"], matching["target"]))
     return pages.get_template("template.html.j2").render(
         r=record,
         m=matching,
         scores=scores,
-        verdict=None if diagnosis is None else find_verdict(diagnosis, scores, confidence, concerns),
+        verdict=None if diagnosis is None else find_verdict(diagnosis, judged, confidence, concerns),
         by_label={} if diagnosis is None else diagnosis["labels"],
         concerns=sorted(without_said(concerns, diagnosis), key=lambda c: c.severity != "error"),
         notes=plain_notes(record),

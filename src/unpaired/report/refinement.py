@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unpaired.report.axes import COLOURS, INK, SIZE, new_axes, tidy
+from unpaired.report.concerns import Concern
 from unpaired.report.pictures import inline_svg
 
 if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.axes import Axes
 
-__all__ = ["find_refinement", "refinement_picture", "round_curve"]
+__all__ = ["find_refinement", "refinement_picture", "round_curve", "unsaid_of_refined"]
+
+_OF_MATCHING = ("convergence", "coverage", "partners")  # checks of the matching itself, not of what it was made from
 
 
 def find_refinement(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return what ``run.json`` says of a refinement; ``None`` where none was asked for."""
     found: Mapping[str, Any] | None = record["matching"]["options"].get("refine")
     return found
+
+
+def unsaid_of_refined(concerns: Sequence[Concern], refinement: Mapping[str, Any] | None) -> list[Concern]:
+    """Return the warnings, those of a refined matching for themselves: the checks are of the matching before."""
+    if refinement is None or not refinement["kept"]:
+        return list(concerns)
+    return [replace(c, check="") if c.check in _OF_MATCHING else c for c in concerns]
 
 
 def refinement_picture(refinement: Mapping[str, Any] | None) -> Markup | None:
