@@ -93,3 +93,9 @@ def test_the_curve_begins_with_the_first_matching_and_leaves_undone_rounds_hollo
     assert not (faces[1][:3] == 1).all()
     (other,) = (a for a in ax.figure.axes if a is not ax)
     np.testing.assert_allclose(other.lines[0].get_ydata(), [0.6, 0.5])
+
+
+def test_ensembles_that_disagree_stay_on_the_curve():
+    ax = round_curve(1.0, [{**r, "agreement": -0.2} for r in ROUNDS])
+    (other,) = (a for a in ax.figure.axes if a is not ax)
+    assert other.get_ylim()[0] < -0.2

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from unpaired.report.axes import COLOURS, INK, SIZE, new_axes, tidy
+from unpaired.report.axes import COLOURS, GREY, new_axes, tidy
 from unpaired.report.concerns import Concern
 from unpaired.report.pictures import inline_svg
 
@@ -59,7 +59,7 @@ def round_curve(first: float, rounds: Sequence[Mapping[str, Any]], *, ax: Axes |
         (ax, [0, *numbers], [first, *(r["information"] for r in rounds)], [True, *(r["kept"] for r in rounds)], "o"),
         (other, numbers, [r["agreement"] for r in rounds], [r["kept"] for r in rounds], "^"),
     )
-    for (axis, x, y, kept, marker), colour in zip(lines, COLOURS, strict=False):
+    for (axis, x, y, kept, marker), colour in zip(lines, (COLOURS[0], COLOURS[4]), strict=True):
         axis.plot(x, y, color=colour, linewidth=1.8, zorder=2)
         faces = [colour if k else "white" for k in kept]
         axis.scatter(x, y, c=faces, edgecolors=colour, marker=marker, s=28, zorder=3)
@@ -68,9 +68,9 @@ def round_curve(first: float, rounds: Sequence[Mapping[str, Any]], *, ax: Axes |
     ax.set_ylabel("information, nats (circles)", color=COLOURS[0])
     ax.set_ylim(0, 1.15 * max(first, *(r["information"] for r in rounds), 1e-6))
     tidy(ax)
-    other.set_ylim(0, 1)
-    other.set_ylabel("agreement (triangles)", color=COLOURS[1], fontsize=SIZE)
-    other.tick_params(labelsize=SIZE, colors=INK)
-    for side in ("top", "left"):
-        other.spines[side].set_visible(False)
+    tidy(other)
+    other.set_ylim(min(0, *(1.15 * r["agreement"] for r in rounds)), 1)
+    other.set_ylabel("agreement (triangles)", color=COLOURS[4])
+    other.spines[["left", "bottom"]].set_visible(False)
+    other.spines["right"].set(visible=True, color=GREY)
     return ax
