@@ -1,6 +1,7 @@
 """Refinement by its front door, and as a part of align."""
 
 import json
+import logging
 import sys
 from dataclasses import replace
 
@@ -134,7 +135,9 @@ def test_what_else_lies_where_rounds_wait_stays(arrays, tmp_path):
     assert [p.name for p in (tmp_path / "run.refine").iterdir()] == ["notes.txt"]
 
 
-def test_align_keeps_finished_rounds_where_it_was_stopped(arrays, tmp_path, monkeypatch):
+def test_align_keeps_finished_rounds_where_it_was_stopped(arrays, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="unpaired")
+    monkeypatch.setattr(logging.getLogger("unpaired"), "propagate", True)
     plain = refine_module.refine_rounds
 
     def killed(*given, **options):
@@ -145,6 +148,7 @@ def test_align_keeps_finished_rounds_where_it_was_stopped(arrays, tmp_path, monk
     with pytest.raises(KeyboardInterrupt):
         align(tmp_path, arrays, refine=2)
     assert [p.name for p in (tmp_path / "run.refine").iterdir()] == ["round-1.safetensors"]
+    assert f"kept in {tmp_path / 'run.refine'} until the run is written" in caplog.text
     monkeypatch.setattr(refine_module, "refine_rounds", plain)
     taught = []
     encode = contrastive.encode
@@ -156,8 +160,9 @@ def test_align_keeps_finished_rounds_where_it_was_stopped(arrays, tmp_path, monk
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"refine": "always"}, "refine must be"),
+        ({"refine": "always"}, "auto, off or a whole number of at least 1; got 'always'"),
         ({"refine": 0}, "refine"),
+        ({"refine": "auto", "repeats": 1}, "raise repeats, or leave out refine"),
         ({"refine": 2, "method": "snn"}, "match ot"),
         ({"refine": "auto", "eps": 0.1}, "eps auto"),
         ({"refine": "auto", "unbalanced": 1.0}, "unbalanced"),

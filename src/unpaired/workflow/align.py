@@ -178,14 +178,18 @@ def _check_refine(chosen: AlignOptions) -> None:
     """Check whether the matching can be refined: it has to be the posterior of a space that knows its noise."""
     if chosen.refine == "off":
         return
-    if isinstance(chosen.refine, str):
-        options.check_choice("refine", chosen.refine, ("auto", "off"))
+    if isinstance(chosen.refine, str) and chosen.refine != "auto":
+        msg = f"refine must be auto, off or a whole number of at least 1; got {chosen.refine!r}."
+        raise OptionError(msg)
     options.check_integer("refine", 1 if chosen.refine == "auto" else chosen.refine, low=1)
     for name, wanted in (("method", "ot"), ("eps", "auto"), ("unbalanced", None)):
         if getattr(chosen, name) != wanted:
             option = "match" if name == "method" else name
             msg = f"refine goes on from a matching with {option} {wanted or 'not given'}; leave out one of the two."
             raise OptionError(msg)
+    if chosen.repeats == 1:  # eps could be a number then, but not with refine
+        msg = "refine needs the noise of two or more repeats; raise repeats, or leave out refine."
+        raise OptionError(msg)
 
 
 def _run(
@@ -271,6 +275,8 @@ def _rounds_folder(out: Path) -> Path:
 def _refine(
     data: Dataset, space: Embedding, matching: Matching, chosen: AlignOptions, diagnosis: Diagnosis, folder: Path
 ) -> tuple[Embedding, Matching]:
+    # Said beforehand, for a run that is killed says nothing more.
+    log.info("finished rounds are kept in %s until the run is written; the same command goes on from there", folder)
     found = refine(
         data,
         matching,
