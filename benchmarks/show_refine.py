@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from unpaired.match.refine import rounds_kept
+from unpaired.workflow.refine import may_begin
 
 
 def lead(scores: dict[str, Any]) -> float:
@@ -23,8 +24,7 @@ def lead(scores: dict[str, Any]) -> float:
 
 def begins(result: dict[str, Any]) -> bool:
     """Whether ``rounds="auto"`` begins."""
-    alike = result["alike"] in ("good", "caution")
-    return bool(result["verdict"] == "use" or (result["verdict"] == "average" and alike))
+    return may_begin(result["verdict"], result["alike"])
 
 
 def kept(result: dict[str, Any]) -> int:

@@ -60,6 +60,7 @@ def test_pairs_at_random_teach_nothing():
         drawn[0][labels == t] = rng.permutation(drawn[0][labels == t])
     encoded = encode(data, NAMES, drawn.repeat(4, axis=1), seed=0, device="cpu")
     assert 0.4 < rank(encoded, data, pairs) < 0.6
+    assert 0.4 < rank(encoded, data, drawn) < 0.6  # nor are those that were drawn known by heart
     assert min(encoded.loss) > 4.0
 
 

@@ -124,6 +124,14 @@ def test_information_is_what_narrows_the_candidates(small):
     assert information(certain) == pytest.approx(wanted)
 
 
+def test_matchings_that_say_nothing_do_not_agree(small):
+    data, _, _, matching = small
+    uniform, features = up.match_uniform(data), data[matching.target].flat_features
+    assert rounds_module._correlation(uniform, uniform, features) == 0
+    assert rounds_module._correlation(uniform, matching, features) == 0
+    assert rounds_module._correlation(matching, matching, features) == pytest.approx(1)
+
+
 def test_pairs_are_drawn_as_the_coupling_says(small):
     data, truth, _, matching = small
     pairs = _draw(matching, 0)

@@ -11,7 +11,7 @@ import pytest
 import unpaired as up
 from unpaired import workflow
 from unpaired.embed import contrastive
-from unpaired.errors import OptionError
+from unpaired.errors import OptionError, OutputError
 from unpaired.run.read import read_run
 from unpaired.workflow import refine as refine_module
 
@@ -102,6 +102,9 @@ def test_another_matching_is_refused(weak):
     for other in (up.match_uniform(data), up.match_ot(data, space, eps=0.5)):
         with pytest.raises(OptionError, match="eps='auto'"):
             up.refine(data, other, embedding=space)
+    _, refined = up.refine(data, up.match_ot(data, space), embedding=space)
+    with pytest.raises(OptionError, match="refined already"):
+        up.refine(data, refined, embedding=space)
     weights = np.linspace(1, 2, len(data["left"]))
     for other in (up.match_ot(data, space, unbalanced=1.0), up.match_ot(data, space, source_weights=weights)):
         with pytest.raises(OptionError, match="uniform marginals"):
@@ -133,6 +136,32 @@ def test_what_else_lies_where_rounds_wait_stays(arrays, tmp_path):
     (tmp_path / "run.refine" / "notes.txt").write_text("mine")
     align(tmp_path, arrays, refine=1)
     assert [p.name for p in (tmp_path / "run.refine").iterdir()] == ["notes.txt"]
+
+
+def test_rounds_of_a_longer_refinement_are_taken_away_too(arrays, tmp_path):
+    (tmp_path / "run.refine").mkdir()
+    for name in ("round-7.safetensors", "round-8.safetensors.part"):
+        (tmp_path / "run.refine" / name).write_bytes(b"")
+    align(tmp_path, arrays, refine=1)
+    assert not (tmp_path / "run.refine").exists()
+
+
+def test_a_file_in_the_place_of_the_rounds_is_said_before_the_work(arrays, tmp_path):
+    (tmp_path / "run.refine").write_text("mine")
+    with pytest.raises(OutputError, match=r"run\.refine"):
+        align(tmp_path, arrays, refine=1)
+    assert (tmp_path / "run.refine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("rounds", ["off", 1])
+def test_a_run_can_be_written_where_one_stands(arrays, tmp_path, monkeypatch, rounds):
+    (tmp_path / "here").mkdir()
+    np.savez(tmp_path / "both.npz", **arrays)
+    monkeypatch.chdir(tmp_path / "here")
+    chosen = workflow.AlignOptions(classifier="logistic", folds=3, repeats=2, refine=rounds)
+    workflow.align([str(tmp_path / "both.npz")], ".", chosen)
+    assert (tmp_path / "here" / "report.html").exists()
+    assert not (tmp_path / "here.refine").exists()
 
 
 def test_align_keeps_finished_rounds_where_it_was_stopped(arrays, tmp_path, monkeypatch, caplog):

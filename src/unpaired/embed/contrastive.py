@@ -5,8 +5,9 @@ best, the product of two codes is the log odds of being partners, but for what d
 et al. 2018, InfoNCE): what is noise in one pair averages out over many, and what is left is what the readings of both
 modalities say of each other, whether the space that the pairs came from knew of it or not.
 
-Every cell is coded by members of the ensemble that saw neither it nor any pair that was drawn for it. The codes of two
-members are the same but for a rotation, which is found on all cells (orthogonal Procrustes, both modalities together).
+Every cell is coded by members of the ensemble that saw neither it nor any pair that was drawn for it. A product stays
+the same if one code is turned by any map and the other by its inverse; what two members mostly differ in is a rotation,
+which is found on all cells (orthogonal Procrustes, both modalities together, label means taken off).
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ MOST = 8
 _DRAWS = 16  # partners drawn for every cell of either side
 _SETTLED = 0.99  # change from which on a matching is the same as before
 _FALL = 0.03  # of the agreement: more than it goes up and down by chance
+_ROUNDING = 1e-12  # of the features' variance: what equal expectations of all cells differ by
 _ROUGH = 1e-2  # marginal error of a coupling that only an agreement is read off
 
 
@@ -52,13 +53,14 @@ class Round:
     seconds
         Wall time.
     loss
-        Held-out loss (nats) of telling a drawn partner from the other cells of a group of 64 (of images 32); its
-        logarithm (4.16, 3.47) is chance.
+        Loss (nats) of telling a drawn partner from the other cells of a group of 64 (of images 32), of source cells
+        that were kept aside; its logarithm (4.16, 3.47) is chance, less for labels of fewer cells. Nothing acts on it.
     information
         What its coupling claims to know of a partner, in nats (see :func:`information`).
     agreement
         Correlation within labels of what the target's features are expected to be, by the matchings of two ensembles
-        of encoders that learned apart, from pairs of other cells.
+        of encoders with folds, weights and order of their own. Most of the pairs that they learn from are the same, and
+        from the second round on these come from encoders that knew the cell: some of a rise is their own doing.
     change
         The same correlation between this matching and the one before.
     kept
@@ -169,7 +171,7 @@ def refine_rounds(
         What was matched, the result, and the space, which must know its noise.
     rounds
         How many; ``None``: until the matching does not change any more, at most :data:`MOST`, and the last one is
-        undone if ensembles that learned apart agree less than they did.
+        undone if the two ensembles agree less than they did.
     seed
         Seed of everything that is drawn.
     device
@@ -188,7 +190,11 @@ def refine_rounds(
     work = Work(data, names, options, embedding, seed, device, progress, folder)
     done: list[Round] = []
     spaces, matchings = [embedding], [matching]
-    sentence = f"{rounds} rounds were asked for." if rounds else f"{MOST} rounds are the most that are made."
+    sentence = (
+        f"{rounds} round{'s were' if rounds > 1 else ' was'} asked for."
+        if rounds
+        else f"{MOST} rounds are the most that are made."
+    )
     for _, (space, new, round_) in zip(range(rounds or MOST), rounds_of(work, matching), strict=False):
         done.append(round_)
         spaces, matchings = [spaces[-1], space], [matchings[-1], new]  # no more than one can be undone
@@ -204,8 +210,9 @@ def refine_rounds(
 def rounds_kept(agreement: Sequence[float], change: Sequence[float]) -> int:
     """Return how many of the rounds, of which these are the records, the rule keeps.
 
-    The matching has settled from a change of 0.99 on: that round is the last. A round after which ensembles that
-    learned apart agree less, by more than 0.03, than after the best one before is undone, and is the last as well.
+    The matching has settled from a change of 0.99 on: that round is the last. A round after which the two ensembles
+    agree less, by more than 0.03, than after the best one before is undone, and is the last as well. The first round
+    has none before it and is always kept.
     """
     best = -np.inf
     for number, (a, c) in enumerate(zip(agreement, change, strict=True), start=1):
@@ -223,7 +230,7 @@ def _ended(done: Sequence[Round]) -> str | None:
     if rounds_kept([r.agreement for r in done], [r.change for r in done]) < len(done):
         before = max(r.agreement for r in done[:-1])
         return (
-            f"Round {last.round} was undone: encoders that learned apart agreed less after it ({last.agreement:.2f}) "
+            f"Round {last.round} was undone: the two ensembles of encoders agreed less after it ({last.agreement:.2f}) "
             f"than before ({before:.2f})."
         )
     if last.change >= _SETTLED:
@@ -284,15 +291,18 @@ def _of_block(block: Block, seed: int) -> Array:
 
 def _correlation(one: Matching, other: Matching, features: Array) -> float:
     """Correlation, within labels, of the target's features as two matchings expect them of the source's cells."""
-    product = np.zeros(3)
+    product, total = np.zeros(3), 0.0
     second = {b.label: b for b in other.matched}
     for block in one.matched:
         twin = second.get(block.label)
         if twin is None or min(len(block.rows), len(block.cols)) < 2:
             continue
         z = features[block.cols].astype(np.float64)
-        x, y = (b.project(z - z.mean(axis=0)) for b in (block, twin))
+        z -= z.mean(axis=0)
+        x, y = block.project(z), twin.project(z)
         x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+        total += float((z * z).sum())
         product += [(x * y).sum(), (x * x).sum(), (y * y).sum()]
-    scale = float(np.sqrt(product[1] * product[2]))
-    return float(product[0]) / scale if scale > 0 else 0.0
+    if min(product[1:]) <= _ROUNDING * total:  # a matching that says nothing agrees with no other
+        return 0.0
+    return float(product[0] / np.sqrt(product[1] * product[2]))

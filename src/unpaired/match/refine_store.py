@@ -48,12 +48,14 @@ def round_file(folder: Path, number: int) -> Path:
     return folder / f"round-{number}.safetensors"
 
 
-def forget(folder: Path, rounds: int) -> None:
-    """Take away the files of so many rounds, and the folder if nothing else is in it: it may be the user's."""
-    for number in range(1, rounds + 1):
-        round_file(folder, number).unlink(missing_ok=True)
-    with suppress(OSError):
-        folder.rmdir()
+def forget(folder: Path) -> None:
+    """Take away the files of all rounds, and the folder if they were all that was in it: it may be the user's."""
+    files = list(folder.glob("round-*.safetensors*"))  # also those of a longer refinement that was killed
+    for file in files:
+        file.unlink(missing_ok=True)
+    if files:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def keep(place: Kept, encoded: Encoded) -> None:

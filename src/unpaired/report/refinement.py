@@ -41,7 +41,7 @@ def refinement_picture(refinement: Mapping[str, Any] | None) -> Markup | None:
 
 
 def round_curve(first: float, rounds: Sequence[Mapping[str, Any]], *, ax: Axes | None = None) -> Axes:
-    """Draw the information that the coupling claims, and the agreement of ensembles that learned apart, by round.
+    """Draw the information that the coupling claims, and the agreement of the two ensembles, by round.
 
     Parameters
     ----------

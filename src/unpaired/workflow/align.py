@@ -13,7 +13,7 @@ from unpaired.data.load import split_name
 from unpaired.data.types import Dataset, Truth
 from unpaired.embed.embedding import Embedding
 from unpaired.embed.propensity import Propensity
-from unpaired.errors import DataError, OptionError
+from unpaired.errors import DataError, OptionError, OutputError
 from unpaired.evaluate.confidence import Confidence, SelectiveRisk, confidence, selective_risk
 from unpaired.evaluate.diagnose import diagnose
 from unpaired.evaluate.diagnosis import Diagnosis
@@ -139,7 +139,7 @@ def align(files: list[str], out: str | Path, chosen: AlignOptions, *, force: boo
         As the steps raise them.
     """
     check_target(Path(out), force=force)
-    _check(chosen)
+    _check(chosen, Path(out))
     clock: dict[str, float] = {}
     with step(clock, "reading"):
         data, truth = read_files(files, chosen)
@@ -150,17 +150,17 @@ def align(files: list[str], out: str | Path, chosen: AlignOptions, *, force: boo
 def demo(out: str | Path, chosen: AlignOptions, *, force: bool = False) -> AlignResult:
     """Run :func:`align` on the digits that come with the package, their pairing hidden."""
     check_target(Path(out), force=force)
-    _check(chosen)
+    _check(chosen, Path(out))
     clock: dict[str, float] = {}
     with step(clock, "reading"):
         data, truth = digits(pairing="hide", seed=chosen.seed)
     return _run(data, truth, out, chosen, clock, inputs=[], force=force)
 
 
-def _check(chosen: AlignOptions) -> None:
+def _check(chosen: AlignOptions, out: Path) -> None:
     """Check every option that can be wrong whatever the data are, before the long work."""
     options.check_choice("method", chosen.method, METHODS)
-    _check_refine(chosen)
+    _check_refine(chosen, out)
     check_reading(chosen)
     _propensity(chosen).check_options()
     check_snn_options(k=chosen.k, metric=chosen.metric)
@@ -174,7 +174,7 @@ def _check(chosen: AlignOptions) -> None:
         raise OptionError(msg)
 
 
-def _check_refine(chosen: AlignOptions) -> None:
+def _check_refine(chosen: AlignOptions, out: Path) -> None:
     """Check whether the matching can be refined: it has to be the posterior of a space that knows its noise."""
     if chosen.refine == "off":
         return
@@ -190,6 +190,10 @@ def _check_refine(chosen: AlignOptions) -> None:
     if chosen.repeats == 1:  # eps could be a number then, but not with refine
         msg = "refine needs the noise of two or more repeats; raise repeats, or leave out refine."
         raise OptionError(msg)
+    folder = _rounds_folder(out)
+    if folder.exists() and not folder.is_dir():
+        msg = f"{folder} is where finished rounds would be kept, and is no folder; choose another name for the run."
+        raise OutputError(msg)
 
 
 def _run(
@@ -214,7 +218,8 @@ def _run(
     with step(clock, "diagnosing"):
         sure = confidence(written, data)
         diagnosis = diagnose(data, space, written, sure=sure, seed=chosen.seed)
-    refined, rounds = None, _rounds_folder(Path(out))
+    refined = None
+    rounds = _rounds_folder(Path(out))  # now: a run written over the folder that one stands in leaves none to ask
     if chosen.refine != "off":
         with step(clock, "refining"):
             refined, matching = _refine(data, space, matching, chosen, diagnosis, rounds)
@@ -245,7 +250,7 @@ def _run(
         )
         write_report(work)
     if chosen.refine != "off":
-        forget(rounds, len(matching.made_by.options["refine"]["rounds"]))
+        forget(rounds)
     return AlignResult(Path(out), matching, diagnosis, scores, risk)
 
 
@@ -269,6 +274,7 @@ def _risk(matching: Matching, truth: Truth, data: Dataset, sure: Confidence) -> 
 
 def _rounds_folder(out: Path) -> Path:
     """Where finished rounds wait until the run is written: beside it, for it appears whole or not at all."""
+    out = out.absolute()  # of "." alone there is no name
     return out.with_name(f"{out.name}.refine")
 
 

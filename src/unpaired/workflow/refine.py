@@ -16,7 +16,9 @@ from unpaired.match.matching import Matching
 from unpaired.match.refine import Refined, information, refine_rounds
 from unpaired.options import check_choice, check_integer, check_seed
 
-__all__ = ["check_rounds", "refine"]
+__all__ = ["check_rounds", "may_begin", "refine"]
+
+_ALIKE = ("good", "caution")
 
 
 def refine(
@@ -49,7 +51,7 @@ def refine(
     rounds
         How many. ``"auto"`` begins where the verdict of :func:`unpaired.diagnose` on the matching is "use", or
         "average" and its check "same distribution" is not bad. It ends when a round changes nothing, after eight at
-        most, and undoes a round after which ensembles that learned apart agree less.
+        most, and undoes a later round after which the two ensembles agree less.
     seed
         Seed of everything that is drawn.
     device
@@ -68,8 +70,8 @@ def refine(
     -------
     embedding, matching
         The space of the last round kept, in which half a squared distance is the log odds of a pair, and the matching
-        in it; what was given where no round was made or kept. ``matching.made_by.options["refine"]`` has the rounds
-        and the reason why there were no more.
+        in it, of these two modalities alone; what was given where no round was made. The first round is always kept.
+        ``matching.made_by.options["refine"]`` has the rounds and the reason why there were no more.
 
     Raises
     ------
@@ -89,6 +91,9 @@ def refine(
     check_choice("device", device, DEVICES)
     check_integer("jobs", jobs, low=1)
     made = matching.made_by
+    if "refine" in made.options:
+        msg = "this matching was refined already; give the one that it began with, and more rounds."
+        raise OptionError(msg)
     if made.method != "match_ot" or made.options.get("eps_from") != "noise":
         msg = f"refine goes on from a matching by match_ot with eps='auto'; this one is by {made.method}."
         raise OptionError(msg)
@@ -116,13 +121,22 @@ def refine(
     return found.embedding, _told(found, matching, asked=rounds, diagnosis=diagnosis, seed=seed, device=device)
 
 
+def may_begin(verdict: str, alike: str) -> bool:
+    """Return whether ``rounds="auto"`` begins, by the verdict and the state of the check "same distribution"."""
+    return verdict == "use" or (verdict == "average" and alike in _ALIKE)
+
+
 def _why_not(diagnosis: Diagnosis) -> str | None:
     """Say why the rounds should not begin; ``None`` where they may."""
-    alike = diagnosis["same distribution"].state in ("good", "caution")
-    if diagnosis.verdict == "use" or (diagnosis.verdict == "average" and alike):
+    alike = diagnosis["same distribution"].state
+    if may_begin(diagnosis.verdict, alike):
         return None
     why = f"the verdict on the matching is '{diagnosis.verdict}'"
-    return why if alike else f"{why}, and its two modalities do not seem to see the same differences between cells"
+    return (
+        why
+        if alike in _ALIKE
+        else f"{why}, and its two modalities do not seem to see the same differences between cells"
+    )
 
 
 def check_rounds(rounds: int | str) -> None:
