@@ -54,6 +54,8 @@ def one(case: str, seed: int, sources: Any, trust: Path, preset: str) -> dict[st
         "case": case,
         "seed": seed,
         "verdict": said.verdict,
+        "alike": said["same distribution"].state,
+        "spread": said["same distribution"].details["spread"],
         "first": first,
         "rounds": rounds,
         "fit": told["seconds"],

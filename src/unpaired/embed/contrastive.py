@@ -23,6 +23,7 @@ from torch import nn
 from unpaired.data.types import Array, Dataset
 from unpaired.embed.classifiers import averaged
 from unpaired.embed.contrast_learning import GROUPS, Contrast, Member, Towers, fewest_pairs
+from unpaired.embed.drawn import common_covariance
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.embed.feed import Feed
 from unpaired.embed.fit_network import native_bfloat16
@@ -67,6 +68,8 @@ class Encoded:
         Modality name -> ``(R, n, d)`` codes of the repeats, each by encoders that did not see the cell.
     noise
         Modality name -> ``(d, d)`` covariance of the error of their mean.
+    common
+        ``(d, d)`` covariance, within labels, of the means of two drawn partners, beyond chance.
     loss
         Held-out loss (nats) of telling a drawn partner from the other candidates, mean over members, one an epoch.
     made_by
@@ -75,6 +78,7 @@ class Encoded:
 
     codes: Mapping[str, Array]
     noise: Mapping[str, Array]
+    common: Array
     loss: tuple[float, ...]
     made_by: Provenance
 
@@ -176,8 +180,9 @@ def encode(
     codes, noise = {}, {}
     for name, side, tower in zip(names, sides, towers, strict=True):
         codes[name], noise[name] = _out_of_fold(side, tower, turns, device)
+    common = _common(sides, [codes[n] for n in names], named_rng(seed, "shuffles"))
     made_by = Provenance("encode", {"folds": effort.folds, "repeats": REPEATS, "seed": seed, "device": device})
-    return Encoded(codes, noise, tuple(loss), made_by)
+    return Encoded(codes, noise, common, tuple(loss), made_by)
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,3 +288,10 @@ def _out_of_fold(side: _Side, tower: nn.Module, turns: Array, device: str) -> tu
     out[:, side.order] = found
     known = side.labels >= 0  # a cell without a partner is coded by all members: their mean varies less
     return out, spread_of(found[:, known]) / max(1, known.sum())
+
+
+def _common(sides: Sequence[_Side], codes: Sequence[Array], rng: np.random.Generator) -> Array:
+    """Return what the codes of drawn partners have in common; in canonical order, as sums depend on it."""
+    (x, y), (a, b) = ([c.mean(axis=0)[s.order] for c, s in zip(codes, sides, strict=True)], [s.labels for s in sides])
+    drawn = np.stack([s.drawn for s in sides])
+    return common_covariance((x, y), (a, b), drawn[:, np.lexsort(drawn[::-1])], rng)

@@ -38,6 +38,7 @@ MOST = 8
 _DRAWS = 16  # partners drawn for every cell of either side
 _SETTLED = 0.99  # change from which on a matching is the same as before
 _FALL = 0.03  # of the agreement: more than it goes up and down by chance
+_BELIEF = 4.0  # times the codes' share of the information is their weight, up to a half
 _ROUNDING = 1e-12  # of the features' variance: what equal expectations of all cells differ by
 _ROUGH = 1e-2  # marginal error of a coupling that only an agreement is read off
 
@@ -55,6 +56,9 @@ class Round:
     loss
         Loss (nats) of telling a drawn partner from the other cells of a group of 64 (of images 32), of source cells
         that were kept aside; its logarithm (4.16, 3.47) is chance, less for labels of fewer cells. Nothing acts on it.
+    weight
+        Of the codes in the mean of log odds: a half, or less where they know less than a seventh of what the first space
+        does; 0 where partners that the encoders did not see are told from others by chance only.
     information
         What its coupling claims to know of a partner, in nats (see :func:`information`).
     agreement
@@ -70,6 +74,7 @@ class Round:
     round: int
     seconds: float
     loss: float
+    weight: float
     information: float
     agreement: float
     change: float
@@ -142,13 +147,22 @@ class Work:
             keep(place, found)
         return found
 
-    def joined(self, learned: Embedding) -> Embedding:
-        """Return the space whose squared distance is the mean of both spaces' log odds."""
-        spaces = [weighted_space(self.data, s, *self.names, **self.options) for s in (self.first, learned)]
-        arrays = {n: np.concatenate([s[n] for s in spaces], axis=1) / np.sqrt(2) for n in self.names}
+    def weighted(self, space: Embedding, drawn: Array | None = None) -> Embedding:
+        """Return the space in which half a squared distance is the log odds of a pair."""
+        return weighted_space(self.data, space, *self.names, drawn=drawn, **self.options)
+
+    def joined(self, encoded: Encoded) -> tuple[Embedding, float]:
+        """Return the space whose squared distance is the mean of both spaces' log odds, and the codes' weight in it."""
+        spaces = [self.weighted(self.first), self.weighted(encoded.embedding, encoded.common)]
+        known, learned = (s.made_by.options["information"] for s in spaces)
+        share = min(0.5, _BELIEF * learned / (known + learned)) if learned > 0 else 0.0
+        weights = np.sqrt([1 - share, share])
+        arrays = {
+            n: np.concatenate([w * s[n] for w, s in zip(weights, spaces, strict=True)], axis=1) for n in self.names
+        }
         dims = tuple(f"{of} {d}" for of, s in zip(("first space", "codes"), spaces, strict=True) for d in s.dims)
         told = {of: s.made_by.options for of, s in zip(("first", "codes"), spaces, strict=True)}
-        return Embedding(arrays, "latent", None, dims, Provenance("refine", told))
+        return Embedding(arrays, "latent", None, dims, Provenance("refine", told | {"weight": share})), share
 
 
 def refine_rounds(
@@ -246,13 +260,15 @@ def rounds_of(work: Work, matching: Matching) -> Iterator[tuple[Embedding, Match
         number += 1
         start = time.perf_counter()
         encoded = work.encode(last, number)
-        space = work.joined(encoded.embedding)
+        space, weight = work.joined(encoded)
         new = work.match(space, eps=EPS)
-        one, other = (work.match(encoded.repeat(r), tol=_ROUGH, eps="auto") for r in range(2))
+        alone = (work.weighted(encoded.repeat(r), encoded.common) for r in range(2))
+        one, other = (work.match(s, tol=_ROUGH, eps=EPS) for s in alone)
         told = Round(
             round=number,
             seconds=time.perf_counter() - start,
             loss=min(encoded.loss),
+            weight=weight,
             information=information(new),
             agreement=_correlation(one, other, features),
             change=_correlation(last, new, features),

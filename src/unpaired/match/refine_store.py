@@ -78,6 +78,7 @@ def keep(place: Kept, encoded: Encoded) -> None:
     }
     parts = {"codes": encoded.codes, "noise": encoded.noise}
     arrays = {f"{part}/{n}": np.ascontiguousarray(x) for part, by_name in parts.items() for n, x in by_name.items()}
+    arrays["common"] = np.ascontiguousarray(encoded.common)
     try:
         place.path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
@@ -105,6 +106,9 @@ def kept(place: Kept, names: tuple[str, str]) -> Encoded | None:
                 return None
             codes, noise = ({n: np.asarray(file.get_tensor(f"{p}/{n}")) for n in names} for p in ("codes", "noise"))
             method, options, notes = json.loads(info["made_by"])
-            return Encoded(codes, noise, tuple(json.loads(info["loss"])), Provenance(method, options, tuple(notes)))
+            common = np.asarray(file.get_tensor("common"))
+            return Encoded(
+                codes, noise, common, tuple(json.loads(info["loss"])), Provenance(method, options, tuple(notes))
+            )
     except (OSError, SafetensorError, KeyError, ValueError):
         return None

@@ -157,7 +157,14 @@ def match_ot(
 
 
 def weighted_space(
-    data: Dataset, embedding: Embedding, source: str, target: str, *, jobs: int = 1, **options: Any
+    data: Dataset,
+    embedding: Embedding,
+    source: str,
+    target: str,
+    *,
+    drawn: Array | None = None,
+    jobs: int = 1,
+    **options: Any,
 ) -> Embedding:
     """Return the space that ``eps="auto"`` matches in, where half the squared distance is the log odds of a pair.
 
@@ -165,13 +172,16 @@ def weighted_space(
     ----------
     data, embedding, source, target
         As in :func:`match_ot`; the noise must be known.
+    drawn
+        Covariance of drawn partners, as in :func:`unpaired.match.transport.posterior.weigh`.
     jobs
         Threads.
     **options
         Limits and device of the first coupling, as in :func:`match_ot`; its defaults where they are not given.
     """
     solver = {**_DEFAULTS, **options}
-    return weigh(data, embedding, source, target, _roughly(solver, (source, target), jobs)).apply(data, embedding)
+    couple = _roughly(solver, (source, target), jobs)
+    return weigh(data, embedding, source, target, couple, drawn=drawn).apply(data, embedding)
 
 
 def _roughly(solver: dict[str, Any], names: tuple[str, str], jobs: int) -> Callable[[Dataset, Embedding], Matching]:

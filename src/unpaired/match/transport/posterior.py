@@ -115,6 +115,8 @@ def weigh(
     source: str,
     target: str,
     couple: Callable[[Dataset, Embedding], Matching] | None = None,
+    *,
+    drawn: Array | None = None,
 ) -> Weighting:
     """Return the weighting of the space in which its noise is matched best.
 
@@ -131,6 +133,11 @@ def weigh(
         Makes the first coupling, of at most 300 cells a side of every label (of 67 labels or more, fewer), in a
         weighted space at ``eps = 2``.
         ``None``: the assumptions alone decide.
+    drawn
+        ``(d, d)`` covariance of two drawn partners within labels, of a space that was learned from drawn partners. It
+        is too small, for they are not always the true ones; what the assumptions say is too large, for not all that
+        two encoders can say of a cell is common. So directions are those of the former, and a correlation is the
+        geometric mean of what both say.
 
     Raises
     ------
@@ -148,6 +155,8 @@ def weigh(
         return _nothing(sides, dict.fromkeys((source, target), float("nan")))
     a, b = (_Shape(basis.T @ s.total @ basis, basis.T @ s.noise @ basis) for s in sides)
     assumed = _geometric_mean(a.truth, b.truth)
+    if drawn is not None:
+        assumed = _between_bounds(a, b, assumed, basis.T @ drawn @ basis)
     first = _weighting(sides, basis, (a, b), assumed, None)
     if couple is None or len(first.correlations) == 0:
         return first
@@ -225,6 +234,15 @@ def _geometric_mean(a: Array, b: Array) -> Array:
     # some directions, not quite the same ones, nothing is left of it. The logits' own coordinates mean something.
     root, inverse = _power(a, 0.5), _power(a, -0.5)
     return np.asarray(root @ _power(root @ b @ root, 0.5) @ inverse)
+
+
+def _between_bounds(a: _Shape, b: _Shape, most: Array, least: Array) -> Array:
+    """Return the covariance in the directions of one bound whose correlations are the geometric means of both."""
+    whiten, back = ([_power(s.total, e) for s in (a, b)] for e in (-0.5, 0.5))
+    u, low, vt = np.linalg.svd(whiten[0] @ least @ whiten[1])
+    high = np.diag(u.T @ whiten[0] @ most @ whiten[1] @ vt.T)
+    r = np.sqrt(np.clip(low, 0, 1) * np.clip(high, 0, 1))
+    return np.asarray(back[0] @ (u * r) @ vt @ back[1])
 
 
 def _weighting(
