@@ -24,7 +24,8 @@ from unpaired.bench.real import find_pairs
 from unpaired.bench.screen_cases import BASE
 from unpaired.bench.store import Store
 from unpaired.bench.trust import DIGITS, _load, _screen
-from unpaired.match.refine import MOST, Work, rounds_of
+from unpaired.match.refine import Work, rounds_of
+from unpaired.match.refine_rule import MOST
 
 
 def scores_of(problem: Any, matching: up.Matching) -> dict[str, Any]:

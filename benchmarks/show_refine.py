@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from unpaired.match.refine import rounds_kept
+from unpaired.match.refine_rule import rounds_kept
 from unpaired.workflow.refine import may_begin
 
 

@@ -9,7 +9,8 @@ import unpaired as up
 from unpaired.embed import contrastive
 from unpaired.errors import UnpairedError
 from unpaired.match import refine as rounds_module
-from unpaired.match.refine import Round, Work, _draw, information, refine_rounds, rounds_of
+from unpaired.match.refine import Work, _draw, information, refine_rounds, rounds_of
+from unpaired.match.refine_rule import Round
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +31,12 @@ def lead(matching, truth, data):
     return 0.5 - (found["foscttm_source"] + found["foscttm_target"]) / 2
 
 
-def scripted(agreements, changes):
+def scripted(agreements, changes, weights=(0.5,) * 9, seconds=0.0):
     """Rounds that only tell of themselves."""
 
     def of(work, matching):
-        for number, (a, c) in enumerate(zip(agreements, changes, strict=True), start=1):
-            yield f"space {number}", f"matching {number}", Round(number, 0.0, 4.0, 1.0, a, c, kept=True)
+        for number, (a, c, w) in enumerate(zip(agreements, changes, weights, strict=False), start=1):
+            yield f"space {number}", f"matching {number}", Round(number, seconds, 4.0, w, 1.0, a, c, kept=True)
 
     return of
 
@@ -60,6 +61,41 @@ def test_when_it_stops(monkeypatch, small, agreements, changes, rounds, kept, la
     assert why in found.sentence
 
 
+@pytest.mark.parametrize(("weights", "kept"), [([0.0], 0), ([0.5, 0.1, 0.0], 2)])
+def test_a_round_of_encoders_that_learned_nothing_is_undone(monkeypatch, small, weights, kept):
+    data, _, space, matching = small
+    monkeypatch.setattr(rounds_module, "rounds_of", scripted([0.5] * 3, [0.9] * 3, weights))
+    found = refine_rounds(data, matching, space, rounds=None, seed=0, device="cpu")
+    assert found.matching == (f"matching {kept}" if kept else matching)
+    assert found.embedding == (f"space {kept}" if kept else space)
+    assert [r.kept for r in found.rounds] == [True] * kept + [False]
+    assert "no more than chance" in found.sentence
+    asked = refine_rounds(data, matching, space, rounds=len(weights), seed=0, device="cpu")
+    assert all(r.kept for r in asked.rounds)
+
+
+@pytest.mark.parametrize(("seconds", "made"), [(1.0, 1), (20.0, 2), (29.0, 2), (30.0, 3)])
+def test_no_round_is_begun_that_would_not_end_in_time(monkeypatch, small, seconds, made):
+    data, _, space, matching = small
+    monkeypatch.setattr(rounds_module, "rounds_of", scripted([0.5] * 9, [0.9] * 9, seconds=10.0))
+    for rounds in (None, 5):
+        found = refine_rounds(data, matching, space, rounds=rounds, seed=0, device="cpu", seconds=seconds)
+        assert len(found.rounds) == made
+        assert "No time was left for another round of 10 s" in found.sentence
+    assert "1 round was" in refine_rounds(data, matching, space, rounds=1, seed=0, device="cpu", seconds=1).sentence
+
+
+@pytest.mark.usefixtures("_short")
+def test_partners_drawn_at_random_teach_nothing_and_change_nothing(small):
+    data, _, space, matching = small
+    work = Work(data, data.direction(), {}, space, 0, "cpu", False, None)
+    joined, new, told = next(rounds_of(work, up.match_random(data, seed=1)))
+    assert told.weight == 0
+    again = work.match(joined, eps=2.0)
+    np.testing.assert_allclose(again.to_sparse().toarray(), matching.to_sparse().toarray(), atol=1e-6)
+    np.testing.assert_allclose(new.to_sparse().toarray(), matching.to_sparse().toarray(), atol=1e-6)
+
+
 @pytest.mark.usefixtures("_short")
 def test_a_screen_is_matched_better(small):
     data, truth, space, matching = small
@@ -69,18 +105,22 @@ def test_a_screen_is_matched_better(small):
 
 
 @pytest.mark.usefixtures("_short")
-def test_half_a_squared_distance_is_the_mean_of_both_log_odds(small):
+def test_half_a_squared_distance_is_the_mean_of_both_log_odds(small, monkeypatch):
     data, _, space, matching = small
     work = Work(data, ("rna", "image") if "rna" in data.modalities else tuple(data), {}, space, 0, "cpu", False, None)
     encoded = work.encode(matching, 1)
-    joined = work.joined(encoded.embedding)
-    parts = [rounds_module.weighted_space(data, s, *work.names) for s in (space, encoded.embedding)]
+    parts = [work.weighted(space), work.weighted(encoded.embedding, encoded.common)]
     one, other = work.names
 
     def halves(s):
         return ((s[one][:20, None] - s[other][None, :20]) ** 2).sum(axis=2) / 2
 
-    np.testing.assert_allclose(halves(joined), (halves(parts[0]) + halves(parts[1])) / 2, rtol=1e-9)
+    for belief in (100.0, 0.1):  # a half at most, and less where the codes know little
+        monkeypatch.setattr(rounds_module, "_BELIEF", belief)
+        joined, weight = work.joined(encoded)
+        assert weight == 0.5 if belief > 1 else 0 < weight < 0.1
+        mean = (1 - weight) * halves(parts[0]) + weight * halves(parts[1])
+        np.testing.assert_allclose(halves(joined), mean, rtol=1e-9)
 
 
 def test_a_round_that_was_done_is_not_done_again(small, tmp_path, monkeypatch):
@@ -96,13 +136,16 @@ def test_a_round_that_was_done_is_not_done_again(small, tmp_path, monkeypatch):
     assert len(taught) == 1
     for name in data:
         np.testing.assert_array_equal(again.embedding[name], whole.embedding[name])
-    # another seed, other data or a damaged file: from the beginning
+    # another seed, another effort, or a damaged file: from the beginning
     refine_rounds(data, matching, space, rounds=1, **{**options, "seed": 1})
     assert len(taught) == 2
+    monkeypatch.setattr(contrastive, "_TABLES", replace(contrastive._TABLES, steps=20))
+    refine_rounds(data, matching, space, rounds=1, **{**options, "seed": 1})
+    assert len(taught) == 3
     file = tmp_path / "rounds" / "round-1.safetensors"
     file.write_bytes(file.read_bytes()[:-7])
     refine_rounds(data, matching, space, rounds=1, **{**options, "seed": 1})
-    assert len(taught) == 3
+    assert len(taught) == 4
     assert sorted(p.name for p in (tmp_path / "rounds").iterdir()) == ["round-1.safetensors", "round-2.safetensors"]
 
 
@@ -159,3 +202,17 @@ def test_the_order_of_one_sides_rows_changes_nothing_but_the_order(small):
     )
     np.testing.assert_array_equal(one.to_sparse().toarray()[:, order], two.to_sparse().toarray())
     assert replace(told, seconds=0) == replace(also, seconds=0)
+
+
+def test_of_very_many_features_some_directions_say_the_same(small, monkeypatch):
+    data, _, _, matching = small
+    target = data[matching.target]
+    monkeypatch.setattr(rounds_module, "_MANY", 10)
+    monkeypatch.setattr(rounds_module, "_DIRECTIONS", 400)
+    few = rounds_module._some_directions(target, 0)
+    assert few.shape == (len(target), 400)
+    other = up.match_random(data, seed=2)
+    both = [rounds_module._correlation(matching, other, f) for f in (few, target.flat_features)]
+    assert both[0] == pytest.approx(both[1], abs=0.05)
+    order = np.random.default_rng(1).permutation(len(target))
+    np.testing.assert_array_equal(rounds_module._some_directions(target.take(order), 0), few[order])

@@ -10,8 +10,26 @@ from unpaired.report.page import write_report
 from unpaired.report.refinement import round_curve
 
 ROUNDS = [
-    {"round": 1, "seconds": 2.0, "loss": 3.1, "information": 1.2, "agreement": 0.6, "change": 0.9, "kept": True},
-    {"round": 2, "seconds": 2.5, "loss": 3.0, "information": 1.4, "agreement": 0.5, "change": 0.95, "kept": False},
+    {
+        "round": 1,
+        "seconds": 2.0,
+        "loss": 3.1,
+        "weight": 0.5,
+        "information": 1.2,
+        "agreement": 0.6,
+        "change": 0.9,
+        "kept": True,
+    },
+    {
+        "round": 2,
+        "seconds": 2.5,
+        "loss": 3.0,
+        "weight": 0.25,
+        "information": 1.4,
+        "agreement": 0.5,
+        "change": 0.95,
+        "kept": False,
+    },
 ]
 
 

@@ -31,7 +31,12 @@ from unpaired.cli.show import show_tuning, talk
 
 __all__ = ["tune"]
 
-Minutes = Annotated[float, typer.Option(help="Time for all trials; the cheapest of every modality is always finished.")]
+Minutes = Annotated[
+    float,
+    typer.Option(
+        help="Time for all trials, then for a refinement; the cheapest trial of every modality is always finished."
+    ),
+]
 Folds = Annotated[int, typer.Option(help="Folds of the cross-fitting, two or more.")]
 OutFile = Annotated[Path | None, typer.Option(help="JSON file for what was found.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that tune wrote.")]

@@ -13,8 +13,8 @@ which is found on all cells (orthogonal Procrustes, both modalities together, la
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch import nn
 from unpaired.data.types import Array, Dataset
 from unpaired.embed.classifiers import averaged
 from unpaired.embed.contrast_learning import GROUPS, Contrast, Member, Towers, fewest_pairs
-from unpaired.embed.drawn import common_covariance
+from unpaired.embed.drawn import common_covariance, within_labels
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.embed.feed import Feed
 from unpaired.embed.fit_network import native_bfloat16
@@ -36,7 +36,7 @@ from unpaired.embed.training import TrainingSettings, resolve_device, train_ense
 from unpaired.errors import DataError, Problem
 from unpaired.seeds import named_rng, named_seed
 
-__all__ = ["REPEATS", "Encoded", "encode"]
+__all__ = ["REPEATS", "Encoded", "encode", "plan_of"]
 
 REPEATS = 2
 """Of the cross-fitting; each has folds of its own, so they tell how far two answers are apart."""
@@ -122,6 +122,19 @@ _TABLES = _Effort(folds=5, group=64, steps=300, rate=3e-3)
 _IMAGES = _Effort(folds=3, group=32, steps=150, rate=3e-4)  # where convolutions would take hours
 
 
+def plan_of(data: Dataset, names: tuple[str, str], device: str) -> dict[str, Any]:
+    """Return what the codes depend on beside the pairs and the seed."""
+    device, effort, precision = _plan(data, names, device)
+    return {"device": device, "precision": precision, "code": _CODE, "passes": _PASSES, **asdict(effort)}
+
+
+def _plan(data: Dataset, names: tuple[str, str], device: str) -> tuple[str, _Effort, Literal["float32", "bfloat16"]]:
+    device = resolve_device(device)
+    if all(data[n].X.ndim != 4 for n in names):
+        return device, _TABLES, "float32"
+    return device, _IMAGES, "bfloat16" if native_bfloat16(device) else "float32"
+
+
 def encode(
     data: Dataset,
     names: tuple[str, str],
@@ -155,11 +168,9 @@ def encode(
     DataError
         If there is no label of which every member of the ensemble has pairs to learn from.
     """
-    device = resolve_device(device)
+    device, effort, precision = _plan(data, names, device)
     if not pairs.shape[1]:
         raise DataError([_NOTHING])
-    images = any(data[n].X.ndim == 4 for n in names)
-    effort = _IMAGES if images else _TABLES
     sides = [_Side.of(data, n, rows, effort.folds, seed) for n, rows in zip(names, pairs, strict=True)]
     learn, valid = _own_pairs(sides)
     if not fewest_pairs(learn).any():
@@ -172,7 +183,6 @@ def encode(
     steps = max(effort.steps, round(_PASSES * cells / batch)) // _EPOCHS
     feeds = (Feed(sides[0].inputs, device), Feed(sides[1].inputs, device))
     task = Contrast(net, feeds, learn, valid, steps, effort.group, named_seed(seed, "groups"))
-    precision: Literal["float32", "bfloat16"] = "bfloat16" if images and native_bfloat16(device) else "float32"
     settings = TrainingSettings(_EPOCHS, batch, effort.rate, 1e-2, "adamw", _EPOCHS, precision=precision)
     loss = train_ensemble(task, settings, device=device, seed=named_seed(seed, "dropout"), progress=progress)
     towers = (net.source, net.target)
@@ -204,6 +214,8 @@ class _Side:
         drawn = place[rows]
         labels = np.full(len(order), -1)
         labels[drawn] = modality.labels[rows]  # who has no partner is not learned from
+        if len(np.unique(modality.keys[order][labels >= 0])) < folds:
+            raise DataError([_NOTHING])
         splits = make_splits(
             labels,
             folds=folds,
@@ -262,7 +274,7 @@ def _rotations(sides: Sequence[_Side], towers: Sequence[nn.Module], device: str)
         known = np.flatnonzero(side.labels >= 0)
         some = known[np.linspace(0, len(known) - 1, min(len(known), _ALIGNED)).astype(np.int64)]
         codes, labels = predict_all(tower, side.inputs.take(some), device=device)[..., :_CODE], side.labels[some]
-        parts.append(np.stack([_within(member, labels) for member in codes]))
+        parts.append(np.stack([within_labels(member, labels) for member in codes]))
     codes = np.concatenate(parts, axis=1)
     mean, turns = codes[0], np.empty((0,))
     for _ in range(_TURNS):
@@ -270,13 +282,6 @@ def _rotations(sides: Sequence[_Side], towers: Sequence[nn.Module], device: str)
         turns = np.stack([u @ vt for u, _, vt in found])
         mean = np.mean(codes @ turns, axis=0)
     return turns
-
-
-def _within(x: Array, labels: Array) -> Array:
-    """Take the mean of its label off every row."""
-    _, at = np.unique(labels, return_inverse=True)
-    means = np.stack([np.bincount(at, column) for column in x.T], axis=1) / np.bincount(at)[:, None]
-    return np.asarray(x - means[at])
 
 
 def _out_of_fold(side: _Side, tower: nn.Module, turns: Array, device: str) -> tuple[Array, Array]:
@@ -292,6 +297,6 @@ def _out_of_fold(side: _Side, tower: nn.Module, turns: Array, device: str) -> tu
 
 def _common(sides: Sequence[_Side], codes: Sequence[Array], rng: np.random.Generator) -> Array:
     """Return what the codes of drawn partners have in common; in canonical order, as sums depend on it."""
-    (x, y), (a, b) = ([c.mean(axis=0)[s.order] for c, s in zip(codes, sides, strict=True)], [s.labels for s in sides])
+    x, y = (c.mean(axis=0)[s.order] for c, s in zip(codes, sides, strict=True))
     drawn = np.stack([s.drawn for s in sides])
-    return common_covariance((x, y), (a, b), drawn[:, np.lexsort(drawn[::-1])], rng)
+    return common_covariance((x, y), (sides[0].labels, sides[1].labels), drawn[:, np.lexsort(drawn[::-1])], rng)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import sparse
 
 from unpaired.data.types import Array
 
-__all__ = ["common_covariance"]
+__all__ = ["common_covariance", "within_labels"]
 
 _SHUFFLES = 20
 _FLAT = 1e-9  # of the largest variance: a direction in which no code varies
@@ -19,8 +21,9 @@ def common_covariance(
     """Return the covariance, within labels, between the codes of two cells that were drawn as partners.
 
     Codes that learned nothing are still correlated over a sample, the more so the fewer the cells and the wider the
-    codes. Partners shuffled among the cells of their label tell how much (Horn's parallel analysis): canonical
-    correlations lose the square of what the largest one of shuffled partners is in the mean.
+    codes. Partners shuffled among the cells of their label tell how much (Horn's parallel analysis, with the largest
+    canonical correlation for all): what is not above the largest of twenty shuffles is nothing, and what is loses the
+    square of their mean. Of fewer than about forty cells a side nothing is above.
 
     Parameters
     ----------
@@ -36,39 +39,51 @@ def common_covariance(
     Returns
     -------
     Array
-        ``(d, d)``, in the units of the codes; zero where the pairs say nothing of them.
+        ``(d, d)``, in the units of the codes, as an average over labels by their degrees of freedom; zero where the
+        pairs say nothing of them.
     """
-    x, y = (_within(c, own) for c, own in zip(codes, labels, strict=True))
-    whiten = [_inverse_root(z[own >= 0]) for z, own in zip((x, y), labels, strict=True)]
-    x, y = x @ whiten[0], y @ whiten[1]
     ones = np.ones(pairs.shape[1])
-    drawn = sparse.csr_array((ones, (pairs[0], pairs[1])), shape=(len(x), len(y)))
+    drawn = sparse.csr_array((ones, (pairs[0], pairs[1])), shape=(len(codes[0]), len(codes[1])))
+    sides = [
+        _Side.of(c, own, np.asarray(drawn.sum(axis=axis))) for c, own, axis in zip(codes, labels, (1, 0), strict=True)
+    ]
+    x, y = (s.codes @ s.whiten for s in sides)
 
     def between(z: Array) -> Array:
         return np.asarray(x.T @ (drawn @ z) / max(1, pairs.shape[1]))
 
     u, r, vt = np.linalg.svd(between(y))
-    chance = np.mean([np.linalg.norm(between(y[_shuffled(labels[1], rng)]), 2) for _ in range(_SHUFFLES)])
-    r = np.sqrt(np.maximum(0, np.minimum(r, 1) ** 2 - chance**2))
-    back = [np.linalg.pinv(w, hermitian=True) for w in whiten]
-    return np.asarray(back[0] @ (u * r) @ vt @ back[1])
+    chance = [np.linalg.norm(between(y[_shuffled(labels[1], rng)]), 2) for _ in range(_SHUFFLES)]
+    r = np.where(r > max(chance), np.sqrt(np.maximum(0, r**2 - np.mean(chance) ** 2)), 0)
+    return np.asarray(sides[0].root @ (u * r) @ vt @ sides[1].root)
 
 
-def _within(codes: Array, labels: Array) -> Array:
-    """Take the mean of its label off every code; cells without a partner are all zero."""
-    out = np.zeros(codes.shape)
-    known = labels >= 0
-    _, at = np.unique(labels[known], return_inverse=True)
-    z = codes[known].astype(np.float64)
-    sums = np.stack([np.bincount(at, column) for column in z.T], axis=1)
-    out[known] = z - (sums / np.bincount(at)[:, None])[at]
-    return out
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """Codes without the means of their labels, and the map to unit covariance, every cell as often as it was drawn."""
+
+    codes: Array
+    whiten: Array
+    root: Array
+
+    @classmethod
+    def of(cls, codes: Array, labels: Array, times: Array) -> _Side:
+        out, known = np.zeros(codes.shape), labels >= 0
+        sizes = np.bincount(labels[known])[labels[known]]
+        unbiased = np.sqrt(sizes / np.maximum(1, sizes - 1))[:, None]  # deviations from a mean of few cells are small
+        out[known] = within_labels(codes[known].astype(np.float64), labels[known], times[known]) * unbiased
+        values, vectors = np.linalg.eigh((out * times[:, None]).T @ out / max(1, times.sum()))
+        keep = values > _FLAT * values.max(initial=np.finfo(float).tiny)
+        root, vectors = np.sqrt(values[keep]), vectors[:, keep]
+        return cls(out, vectors / root @ vectors.T, vectors * root @ vectors.T)
 
 
-def _inverse_root(x: Array) -> Array:
-    values, vectors = np.linalg.eigh(x.T @ x / max(1, len(x)))
-    keep = values > _FLAT * values.max(initial=np.finfo(float).tiny)
-    return np.asarray((vectors[:, keep] / np.sqrt(values[keep])) @ vectors[:, keep].T)
+def within_labels(x: Array, labels: Array, weights: Array | None = None) -> Array:
+    """Take the mean of its label off every row of ``(n, d)``, a mean in which rows count by their weights."""
+    _, at = np.unique(labels, return_inverse=True)
+    weights = np.ones(len(x)) if weights is None else weights
+    means = np.stack([np.bincount(at, weights * column) for column in x.T], axis=1)
+    return np.asarray(x - (means / np.bincount(at, weights)[:, None])[at])
 
 
 def _shuffled(labels: Array, rng: np.random.Generator) -> Array:

@@ -90,12 +90,21 @@ class Tuning:
         What all of it took.
     notes
         What was left out, as sentences.
+    refine
+        Whether a refinement of the choice's matching keeps rounds, where that was tried: ``status`` (``"tried"`` or
+        ``"not tried"``), ``rounds`` kept, ``sentence``, ``seconds``.
     """
 
     choice: Mapping[str, Mapping[str, Any]]
     trials: tuple[Trial, ...]
     seconds: float
     notes: tuple[str, ...] = ()
+    refine: Mapping[str, Any] | None = None
+
+    @property
+    def chosen(self) -> list[Trial]:
+        """The trials of the choice, one a modality."""
+        return [t for t in self.trials if self.choice[t.modality] == {"classifier": t.classifier, "epochs": t.epochs}]
 
     def propensity(self, **options: Any) -> Propensity:
         """Return a :class:`~unpaired.embed.propensity.Propensity` of the choice, not yet fitted.
@@ -115,6 +124,7 @@ class Tuning:
             "trials": [asdict(t) for t in self.trials],
             "seconds": self.seconds,
             "notes": list(self.notes),
+            "refine": None if self.refine is None else dict(self.refine),
         }
 
     def __repr__(self) -> str:
@@ -135,7 +145,6 @@ class Tuning:
         if trial.cross_entropy is None:
             stopped = f"stopped after {trial.epochs_done} of {trial.epochs} epochs, out of time"
             return [*start, "-", "-", "-", "-", took, stopped if trial.status == "stopped" else "not tried, no time"]
-        chosen = self.choice[trial.modality] == {"classifier": trial.classifier, "epochs": trial.epochs}
         return [
             *start,
             f"{trial.cross_entropy:.4f}",
@@ -143,7 +152,7 @@ class Tuning:
             f"{trial.calibration_error:.4f}",
             f"{trial.accuracy:.4f}",
             took,
-            "chosen" if chosen else "",
+            "chosen" if trial in self.chosen else "",
         ]
 
 

@@ -20,7 +20,7 @@ from unpaired.match.blocks import check_embedding
 from unpaired.match.matching import Matching
 from unpaired.options import check_seed
 
-__all__ = ["diagnose"]
+__all__ = ["check_together", "diagnose"]
 
 TRACE, FOSCTTM = 2.0, 0.40
 """Expected trace over uniform and FOSCTTM from which on cell-level matches are worth using."""
@@ -73,17 +73,8 @@ def diagnose(
     'average'
     """
     check_seed(seed)
+    check_together(data, embedding, matching)
     names = (matching.source, matching.target)
-    for name, cells in zip(names, matching.shape, strict=True):
-        placed = len(embedding.arrays.get(name, ()))
-        if len(data[name]) != cells or placed != cells:
-            msg = (
-                f"the matching has {cells} cells of {name!r}, the data {len(data[name])} and the space {placed}: "
-                "give those that belong together."
-            )
-            raise OptionError(msg)
-    check_embedding([data[n] for n in names], embedding)
-    _check_labels(data, matching)
     signals = {n: label_signal(data, embedding, n, seed=seed) for n in names}
     agreement = compare_modalities(data, embedding, *names, seed=seed)
     sure = confidence(matching, data) if sure is None else sure
@@ -112,6 +103,21 @@ def diagnose(
     return Diagnosis(
         *names, verdict, sentence, expected, evidence, found, dict(_labels(matching, agreement, sure, partners))
     )
+
+
+def check_together(data: Dataset, embedding: Embedding, matching: Matching) -> None:
+    """Raise :class:`~unpaired.errors.OptionError` if a matching is not of this data set and this space."""
+    names = (matching.source, matching.target)
+    for name, cells in zip(names, matching.shape, strict=True):
+        placed = len(embedding.arrays.get(name, ()))
+        if len(data[name]) != cells or placed != cells:
+            msg = (
+                f"the matching has {cells} cells of {name!r}, the data {len(data[name])} and the space {placed}: "
+                "give those that belong together."
+            )
+            raise OptionError(msg)
+    check_embedding([data[n] for n in names], embedding)
+    _check_labels(data, matching)
 
 
 def _check_labels(data: Dataset, matching: Matching) -> None:

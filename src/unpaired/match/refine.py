@@ -10,18 +10,20 @@ be added up: they are averaged.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unpaired.data.types import Array, Dataset
+from unpaired.data.types import Array, Dataset, Modality
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.match.block import Block
 from unpaired.match.digest import digest_of
 from unpaired.match.matching import Matching
+from unpaired.match.refine_rule import MOST, Refined, Round, ended, no_time, rounds_kept
 from unpaired.match.refine_store import Kept, keep, kept, round_file
 from unpaired.match.transport.front import match_ot, weighted_space
 from unpaired.match.transport.posterior import EPS
@@ -30,75 +32,15 @@ from unpaired.seeds import named_rng, named_seed
 if TYPE_CHECKING:
     from unpaired.embed.contrastive import Encoded
 
-__all__ = ["MOST", "Refined", "Round", "Work", "information", "refine_rounds", "rounds_kept", "rounds_of"]
-
-MOST = 8
-"""Rounds at most, where their number is not given."""
+__all__ = ["Work", "information", "refine_rounds", "rounds_of"]
 
 _DRAWS = 16  # partners drawn for every cell of either side
-_SETTLED = 0.99  # change from which on a matching is the same as before
-_FALL = 0.03  # of the agreement: more than it goes up and down by chance
 _BELIEF = 4.0  # times the codes' share of the information is their weight, up to a half
 _ROUNDING = 1e-12  # of the features' variance: what equal expectations of all cells differ by
+_MANY = 5000  # features of the target, from which on ...
+_DIRECTIONS = 500  # ... an agreement is read off so many random directions of them
+_ROWS = 2000
 _ROUGH = 1e-2  # marginal error of a coupling that only an agreement is read off
-
-
-@dataclass(frozen=True)
-class Round:
-    """How a round went.
-
-    Attributes
-    ----------
-    round
-        Its number, from 1.
-    seconds
-        Wall time.
-    loss
-        Loss (nats) of telling a drawn partner from the other cells of a group of 64 (of images 32), of source cells
-        that were kept aside; its logarithm (4.16, 3.47) is chance, less for labels of fewer cells. Nothing acts on it.
-    weight
-        Of the codes in the mean of log odds: a half, or less where they know less than a seventh of what the first space
-        does; 0 where partners that the encoders did not see are told from others by chance only.
-    information
-        What its coupling claims to know of a partner, in nats (see :func:`information`).
-    agreement
-        Correlation within labels of what the target's features are expected to be, by the matchings of two ensembles
-        of encoders with folds, weights and order of their own. Most of the pairs that they learn from are the same, and
-        from the second round on these come from encoders that knew the cell: some of a rise is their own doing.
-    change
-        The same correlation between this matching and the one before.
-    kept
-        Whether it is part of the result.
-    """
-
-    round: int
-    seconds: float
-    loss: float
-    weight: float
-    information: float
-    agreement: float
-    change: float
-    kept: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Refined:
-    """What the rounds made.
-
-    Attributes
-    ----------
-    embedding, matching
-        Of the last round that was kept, or what was given.
-    rounds
-        All of them, also one that was undone.
-    sentence
-        Why there were no more.
-    """
-
-    embedding: Embedding
-    matching: Matching
-    rounds: tuple[Round, ...]
-    sentence: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,10 +75,11 @@ class Work:
 
     def encode(self, matching: Matching, number: int) -> Encoded:
         """Teach encoders by a matching, or read what they said when this was done before."""
-        from unpaired.embed.contrastive import encode
+        from unpaired.embed.contrastive import encode, plan_of
 
         seed = named_seed(self.seed, "refine", str(number))
-        made_of = {"matching": digest_of((self.data[self.names[0]], self.data[self.names[1]]), matching), "seed": seed}
+        digest = digest_of((self.data[self.names[0]], self.data[self.names[1]]), matching)
+        made_of = {"matching": digest, "seed": seed, **plan_of(self.data, self.names, self.device)}
         place = None if self.folder is None else Kept(round_file(self.folder, number), made_of)
         before = None if place is None else kept(place, self.names)
         if before is not None:
@@ -147,15 +90,19 @@ class Work:
             keep(place, found)
         return found
 
+    @cached_property
+    def known(self) -> Embedding:
+        """The first space, weighted."""
+        return self.weighted(self.first)
+
     def weighted(self, space: Embedding, drawn: Array | None = None) -> Embedding:
         """Return the space in which half a squared distance is the log odds of a pair."""
         return weighted_space(self.data, space, *self.names, drawn=drawn, **self.options)
 
     def joined(self, encoded: Encoded) -> tuple[Embedding, float]:
         """Return the space whose squared distance is the mean of both spaces' log odds, and the codes' weight in it."""
-        spaces = [self.weighted(self.first), self.weighted(encoded.embedding, encoded.common)]
-        known, learned = (s.made_by.options["information"] for s in spaces)
-        share = min(0.5, _BELIEF * learned / (known + learned)) if learned > 0 else 0.0
+        spaces = [self.known, self.weighted(encoded.embedding, encoded.common)]
+        share = _share(*(s.made_by.options["information"] for s in spaces))
         weights = np.sqrt([1 - share, share])
         arrays = {
             n: np.concatenate([w * s[n] for w, s in zip(weights, spaces, strict=True)], axis=1) for n in self.names
@@ -163,6 +110,11 @@ class Work:
         dims = tuple(f"{of} {d}" for of, s in zip(("first space", "codes"), spaces, strict=True) for d in s.dims)
         told = {of: s.made_by.options for of, s in zip(("first", "codes"), spaces, strict=True)}
         return Embedding(arrays, "latent", None, dims, Provenance("refine", told | {"weight": share})), share
+
+
+def _share(known: float, learned: float) -> float:
+    """Return the weight of the codes: a half, or less where they know less than a seventh of the first space."""
+    return min(0.5, _BELIEF * learned / (known + learned)) if learned > 0 else 0.0
 
 
 def refine_rounds(
@@ -175,6 +127,7 @@ def refine_rounds(
     device: str,
     jobs: int = 1,
     folder: Path | None = None,
+    seconds: float | None = None,
     progress: bool = False,
 ) -> Refined:
     """Learn from a matching and match again, round by round.
@@ -194,6 +147,8 @@ def refine_rounds(
         Threads of the matching.
     folder
         Where finished rounds are kept; those that fit are not done again.
+    seconds
+        No round is begun that would not end within this time if it took as long as the one before.
     progress
         Show a progress bar of the training.
     """
@@ -212,50 +167,22 @@ def refine_rounds(
     for _, (space, new, round_) in zip(range(rounds or MOST), rounds_of(work, matching), strict=False):
         done.append(round_)
         spaces, matchings = [spaces[-1], space], [matchings[-1], new]  # no more than one can be undone
-        if rounds is None and (why := _ended(done)) is not None:
+        why = ended(done) if rounds is None else None
+        if why is None and len(done) < (rounds or MOST):
+            why = no_time(done, seconds)
+        if why is not None:
             sentence = why
             break
-    kept = len(done) if rounds else rounds_kept([r.agreement for r in done], [r.change for r in done])
+    kept = len(done) if rounds else rounds_kept([(r.agreement, r.change, r.weight) for r in done])
     at = kept - len(done) - 1
     told = tuple(replace(r, kept=r.round <= kept) for r in done)
     return Refined(spaces[at], matchings[at], told, sentence)
 
 
-def rounds_kept(agreement: Sequence[float], change: Sequence[float]) -> int:
-    """Return how many of the rounds, of which these are the records, the rule keeps.
-
-    The matching has settled from a change of 0.99 on: that round is the last. A round after which the two ensembles
-    agree less, by more than 0.03, than after the best one before is undone, and is the last as well. The first round
-    has none before it and is always kept.
-    """
-    best = -np.inf
-    for number, (a, c) in enumerate(zip(agreement, change, strict=True), start=1):
-        if a < best - _FALL:
-            return number - 1
-        if c >= _SETTLED:
-            return number
-        best = max(best, a)
-    return len(agreement)
-
-
-def _ended(done: Sequence[Round]) -> str | None:
-    """Say why the last of the rounds is the last; ``None`` where it is not."""
-    last = done[-1]
-    if rounds_kept([r.agreement for r in done], [r.change for r in done]) < len(done):
-        before = max(r.agreement for r in done[:-1])
-        return (
-            f"Round {last.round} was undone: the two ensembles of encoders agreed less after it ({last.agreement:.2f}) "
-            f"than before ({before:.2f})."
-        )
-    if last.change >= _SETTLED:
-        return f"Round {last.round} changed next to nothing (correlation {last.change:.3f} with the one before)."
-    return None
-
-
 def rounds_of(work: Work, matching: Matching) -> Iterator[tuple[Embedding, Matching, Round]]:
     """Iterate over the space and the matching of one round after another."""
     last, number = matching, 0
-    features = work.data[work.names[1]].flat_features
+    features = _some_directions(work.data[work.names[1]], work.seed)
     while True:
         number += 1
         start = time.perf_counter()
@@ -303,6 +230,20 @@ def _of_block(block: Block, seed: int) -> Array:
         pair = (np.repeat(one.rows[some], _DRAWS), drawn.ravel())
         found.append(np.stack(pair if side == "source" else pair[::-1]))
     return np.concatenate(found, axis=1)
+
+
+def _some_directions(modality: Modality, seed: int) -> Array:
+    """``(n, k)`` features, or of very many (pixels) random directions, in which covariances are about the same."""
+    n, p = len(modality), modality.flat_features.shape[1]
+    if p <= _MANY:
+        return modality.flat_features
+    turn = named_rng(seed, "directions").standard_normal((p, _DIRECTIONS)) / np.sqrt(_DIRECTIONS)
+    out = np.empty((n, _DIRECTIONS))
+    for rows in np.array_split(
+        modality.order, max(1, n // _ROWS)
+    ):  # a product's last bits depend on where a row stands
+        out[rows] = modality.flat_features[rows] @ turn
+    return out
 
 
 def _correlation(one: Matching, other: Matching, features: Array) -> float:

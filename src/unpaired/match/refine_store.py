@@ -77,7 +77,7 @@ def keep(place: Kept, encoded: Encoded) -> None:
         "loss": json.dumps(list(encoded.loss)),
     }
     parts = {"codes": encoded.codes, "noise": encoded.noise}
-    arrays = {f"{part}/{n}": np.ascontiguousarray(x) for part, by_name in parts.items() for n, x in by_name.items()}
+    arrays = {f"{kind}/{n}": np.ascontiguousarray(x) for kind, by_name in parts.items() for n, x in by_name.items()}
     arrays["common"] = np.ascontiguousarray(encoded.common)
     try:
         place.path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def keep(place: Kept, encoded: Encoded) -> None:
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        msg = f"{place.path} cannot be written ({error}); make room on the disk and start again: it goes on from there."
+        msg = f"{place.path} cannot be written ({error}); mend that and start again: it goes on from there."
         raise OutputError(msg) from None
 
 

@@ -10,11 +10,12 @@ from unpaired.data.types import Dataset
 from unpaired.embed.classifiers import DEVICES
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import OptionError
-from unpaired.evaluate.diagnose import diagnose
+from unpaired.evaluate.diagnose import check_together, diagnose
 from unpaired.evaluate.diagnosis import Diagnosis
 from unpaired.match.matching import Matching
-from unpaired.match.refine import Refined, information, refine_rounds
-from unpaired.options import check_choice, check_integer, check_seed
+from unpaired.match.refine import information, refine_rounds
+from unpaired.match.refine_rule import Refined
+from unpaired.options import check_choice, check_integer, check_number, check_seed
 
 __all__ = ["check_rounds", "may_begin", "refine"]
 
@@ -31,6 +32,7 @@ def refine(
     device: str = "cpu",
     jobs: int = 1,
     folder: str | Path | None = None,
+    seconds: float | None = None,
     diagnosis: Diagnosis | None = None,
     progress: bool = False,
 ) -> tuple[Embedding, Matching]:
@@ -51,7 +53,7 @@ def refine(
     rounds
         How many. ``"auto"`` begins where the verdict of :func:`unpaired.diagnose` on the matching is "use", or
         "average" and its check "same distribution" is not bad. It ends when a round changes nothing, after eight at
-        most, and undoes a later round after which the two ensembles agree less.
+        most, and undoes a round whose encoders learned nothing, or after which the two ensembles agree less.
     seed
         Seed of everything that is drawn.
     device
@@ -61,6 +63,8 @@ def refine(
     folder
         Where the codes of finished rounds are kept. Called again with the same folder, data and options, a refinement
         that was killed goes on with the round it was in.
+    seconds
+        Time for all rounds: after the first, none is begun that would not end in it if it took as long as the last.
     diagnosis
         That of the matching, where it is known already.
     progress
@@ -70,7 +74,7 @@ def refine(
     -------
     embedding, matching
         The space of the last round kept, in which half a squared distance is the log odds of a pair, and the matching
-        in it, of these two modalities alone; what was given where no round was made. The first round is always kept.
+        in it, of these two modalities alone; what was given where no round was kept.
         ``matching.made_by.options["refine"]`` has the rounds and the reason why there were no more.
 
     Raises
@@ -90,6 +94,8 @@ def refine(
     check_seed(seed)
     check_choice("device", device, DEVICES)
     check_integer("jobs", jobs, low=1)
+    if seconds is not None:
+        check_number("seconds", seconds, above=0)
     made = matching.made_by
     if "refine" in made.options:
         msg = "this matching was refined already; give the one that it began with, and more rounds."
@@ -100,7 +106,14 @@ def refine(
     if made.options.get("unbalanced") is not None or made.options.get("weights") != "uniform":
         msg = "refine goes on from a matching with uniform marginals; leave out unbalanced and the cells' weights."
         raise OptionError(msg)
-    if diagnosis is None:  # it also sees whether the three belong together
+    if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
+        msg = f"folder must be a folder for finished rounds, and {folder} is a file; choose another name."
+        raise OptionError(msg)
+    if embedding.noise is None and embedding.noise_covariance is None:
+        msg = "refine needs the noise of the space (two or more repeats of the cross-fitting), and this one has none."
+        raise OptionError(msg)
+    check_together(data, embedding, matching)
+    if diagnosis is None:
         diagnosis = diagnose(data, embedding, matching, seed=seed)
     why_not = _why_not(diagnosis) if rounds == "auto" else None
     if why_not is not None:
@@ -116,6 +129,7 @@ def refine(
             device=device,
             jobs=jobs,
             folder=None if folder is None else Path(folder),
+            seconds=seconds,
             progress=progress,
         )
     return found.embedding, _told(found, matching, asked=rounds, diagnosis=diagnosis, seed=seed, device=device)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
 
 from unpaired import options
 from unpaired.data.load import split_name
+from unpaired.data.types import Dataset
 from unpaired.embed.tune import Tuning, check_tune_options
 from unpaired.embed.tune import tune as tune_classifiers
+from unpaired.errors import DataError, OptionError
 from unpaired.files import write_json
+from unpaired.match.transport.front import match_ot
 from unpaired.run.folder import TUNING, check_file
 from unpaired.run.record import plain, record_head
 from unpaired.workflow.reading import check_reading, describe, keep_out, read_files
+from unpaired.workflow.refine import refine
 from unpaired.workflow.steps import log, progress, step
 
 __all__ = ["TuneOptions", "tune"]
@@ -31,7 +36,7 @@ class TuneOptions:
     label, batch, layer, source, target, recipes, missing, pairing, max_cells_per_label, hold_out_labels, test_fraction
         As in :class:`~unpaired.workflow.align.AlignOptions`; with them and the seed the same, so are the cells.
     minutes
-        Time for all trials together.
+        Time for all trials together, and for refining a matching of what they choose.
     folds, device, jobs, seed
         See :func:`unpaired.embed.tune.tune`.
     """
@@ -56,6 +61,8 @@ class TuneOptions:
 
 def tune(files: list[str], chosen: TuneOptions, *, out: str | Path | None = None, force: bool = False) -> Tuning:
     """Read the files, try the settings of every modality's classifier, and write what was found if ``out`` is given.
+
+    What is left of the time goes into matching with the choice and refining that, to see whether ``--refine`` pays.
 
     Parameters
     ----------
@@ -92,11 +99,38 @@ def tune(files: list[str], chosen: TuneOptions, *, out: str | Path | None = None
         tuning = tune_classifiers(data, **how, progress=progress())
     for note in tuning.notes:
         log.warning("%s", note)
+    with step({}, "refining"):
+        tuning = replace(tuning, refine=_try_refine(data, tuning, chosen, how["seconds"] - tuning.seconds))
     if target is not None:
         record = _record(tuning, chosen, [split_name(f)[1] for f in files], data.notes)
         check_file(target, force=force, kind=TUNING)  # a long time has passed
         write_json(target, record)
     return tuning
+
+
+def _try_refine(data: Dataset, tuning: Tuning, chosen: TuneOptions, left: float) -> dict[str, Any]:
+    """Match with the choice and refine that, as ``align --refine auto`` does, in the seconds that are left."""
+    untried: dict[str, Any] = {"status": "not tried", "rounds": 0, "seconds": 0.0}
+    where: dict[str, Any] = {"seed": chosen.seed, "device": chosen.device, "jobs": chosen.jobs}
+    propensity = tuning.propensity(folds=chosen.folds, **where, progress=progress())
+    cost = propensity.repeats * sum(t.seconds for t in tuning.chosen)
+    if cost >= left:
+        said = (
+            f"No time was left: the classifiers alone would take about {cost:.0f} s, and there are {max(0, left):.0f}."
+        )
+        return untried | {"sentence": said}
+    start = perf_counter()
+    try:
+        source, target = data.direction(chosen.source, chosen.target)
+        space = propensity.fit(data).transform(data)
+        first = match_ot(data, space, source=source, target=target, jobs=chosen.jobs)
+        left = max(1.0, left - (perf_counter() - start))
+        _, found = refine(data, first, embedding=space, seconds=left, **where, progress=progress())
+    except (DataError, OptionError) as error:  # what was chosen is worth no less for that
+        return untried | {"sentence": str(error), "seconds": round(perf_counter() - start, 3)}
+    told = found.made_by.options["refine"]
+    seconds = round(perf_counter() - start, 3)
+    return {"status": "tried", "rounds": told["kept"], "sentence": told["sentence"], "seconds": seconds}
 
 
 def _record(tuning: Tuning, chosen: TuneOptions, inputs: list[Path], notes: tuple[str, ...]) -> dict[str, Any]:

@@ -134,10 +134,10 @@ def weigh(
         weighted space at ``eps = 2``.
         ``None``: the assumptions alone decide.
     drawn
-        ``(d, d)`` covariance of two drawn partners within labels, of a space that was learned from drawn partners. It
-        is too small, for they are not always the true ones; what the assumptions say is too large, for not all that
-        two encoders can say of a cell is common. So directions are those of the former, and a correlation is the
-        geometric mean of what both say.
+        ``(d, d)`` covariance of two drawn partners within labels, of a space that was learned from drawn partners. If
+        they were drawn by the right odds it is too small, for many are not the true ones; what the assumptions say is
+        too large, for not all that two encoders say of a cell is common. So directions are those of the former, and a
+        correlation is the geometric mean of what both say.
 
     Raises
     ------
@@ -237,7 +237,7 @@ def _geometric_mean(a: Array, b: Array) -> Array:
 
 
 def _between_bounds(a: _Shape, b: _Shape, most: Array, least: Array) -> Array:
-    """Return the covariance in the directions of one bound whose correlations are the geometric means of both."""
+    """Return the covariance in the directions of ``least`` whose correlations are the geometric means of both."""
     whiten, back = ([_power(s.total, e) for s in (a, b)] for e in (-0.5, 0.5))
     u, low, vt = np.linalg.svd(whiten[0] @ least @ whiten[1])
     high = np.diag(u.T @ whiten[0] @ most @ whiten[1] @ vt.T)
