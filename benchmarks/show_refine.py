@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,43 @@ def lead(scores: dict[str, Any]) -> float:
 
 def begins(result: dict[str, Any]) -> bool:
     """Whether ``rounds="auto"`` begins."""
-    return may_begin(result["verdict"], result["alike"])
+    return may_begin(result["verdict"], result["alike"], result["spread"])
 
 
 def kept(result: dict[str, Any]) -> int:
+    """Return the rounds that ``rounds="auto"`` keeps once it has begun."""
+    return rounds_kept([(r["agreement"], r["change"], r["weight"]) for r in result["rounds"]])
+
+
+def chosen(result: dict[str, Any]) -> int:
     """Return the rounds that ``rounds="auto"`` keeps."""
-    if not begins(result):
-        return 0
-    return rounds_kept([r["agreement"] for r in result["rounds"]], [r["change"] for r in result["rounds"]])
+    return kept(result) if begins(result) else 0
+
+
+def begins_from(least: float) -> Callable[[dict[str, Any]], bool]:
+    """Return the rule with another bound of the agreement of spreads."""
+    return lambda r: begins({**r, "spread": None}) or (r["verdict"] == "average" and (r["spread"] or 0.0) >= least)
+
+
+RULES: Mapping[str, tuple[Callable[[dict[str, Any]], bool], Callable[[dict[str, Any]], int]]] = {
+    "begins wherever the verdict is not do not use": (lambda r: r["verdict"] != "do not use", kept),
+    "... or by likeness alone": (lambda r: begins({**r, "spread": None}), kept),
+    "... or spreads agree by 0.02": (begins_from(0.02), kept),
+    "... 0.05 (the default)": (begins, kept),
+    "... 0.10": (begins_from(0.1), kept),
+    "... 0.15": (begins_from(0.15), kept),
+    "0.05; always one round": (begins, lambda _: 1),
+    "0.05; always eight": (begins, lambda _: 8),
+}
+
+
+DEFAULT = "... 0.05 (the default)"
+
+
+def halves(cases: Iterable[str]) -> dict[str, list[str]]:
+    """Return the half of the cases that the rule was chosen on, and the other: every second one by name."""
+    real = sorted(c for c in cases if c != "screen")
+    return {"chosen on": ["screen", *real[::2]], "the other half": real[1::2]}
 
 
 def quartiles(values: list[float], digits: int) -> str:
@@ -43,37 +73,45 @@ def quartiles(values: list[float], digits: int) -> str:
 def row(case: str, results: list[dict[str, Any]]) -> str:
     """Return a line of the table."""
     steps = [[r["first"], *r["rounds"]] for r in results]
-    chosen = [kept(r) for r in results]
-    cells = [case, str(len(results)), "/".join(sorted({r["verdict"] for r in results})), "/".join(map(str, chosen))]
+    rounds = [chosen(r) for r in results]
+    cells = [case, str(len(results)), "/".join(sorted({r["verdict"] for r in results})), "/".join(map(str, rounds))]
     for side in ("foscttm_source", "foscttm_target"):
         cells += [quartiles([s[0][side] for s in steps], 3)]
-        cells += [quartiles([s[k][side] for s, k in zip(steps, chosen, strict=True)], 3)]
+        cells += [quartiles([s[k][side] for s, k in zip(steps, rounds, strict=True)], 3)]
     cells += [quartiles([s[0]["trace_over_uniform"] for s in steps], 1)]
-    cells += [quartiles([s[k]["trace_over_uniform"] for s, k in zip(steps, chosen, strict=True)], 1)]
+    cells += [quartiles([s[k]["trace_over_uniform"] for s, k in zip(steps, rounds, strict=True)], 1)]
     cells += [quartiles([max(map(lead, s)) - lead(s[0]) for s in steps], 3)]
-    cells += [quartiles([lead(s[k]) - lead(s[0]) for s, k in zip(steps, chosen, strict=True)], 3)]
+    cells += [quartiles([lead(s[k]) - lead(s[0]) for s, k in zip(steps, rounds, strict=True)], 3)]
     return "| " + " | ".join(cells) + " |"
 
 
-def summary(by_case: dict[str, list[dict[str, Any]]]) -> str:
-    """Say how much of the best rounds' gain the rule keeps, and how often it harms."""
-    ratios, gain, best, harm, runs = [], 0.0, 0.0, 0, 0
-    for results in by_case.values():
-        for r in results:
-            steps = [lead(s) for s in (r["first"], *r["rounds"])]
-            got = steps[kept(r)] - steps[0]
-            gain, best = gain + got, best + max(steps) - steps[0]
-            harm += got < -0.001
-            runs += begins(r)
+def summary(title: str, results: list[dict[str, Any]], rule: str) -> str:
+    """Return a line of the second table: how much of the best rounds' gain a rule keeps, and how often it harms."""
+    start, many = RULES[rule]
+    gain, best, harm, worst, trace, runs = 0.0, 0.0, 0, 0.0, [], 0
+    for r in results:
+        steps = [r["first"], *r["rounds"]]
+        at = many(r) if start(r) else 0
+        got = lead(steps[at]) - lead(steps[0])
+        gain, best, worst = gain + got, best + max(map(lead, steps)) - lead(steps[0]), min(worst, got)
+        harm += got < -0.001
+        runs += start(r)
+        trace.append(steps[at]["trace_over_uniform"] / steps[0]["trace_over_uniform"])
+    numbers = (f"{runs} of {len(results)}", f"{gain / best:.0%}", str(harm), f"{worst:.3f}", f"{min(trace):.2f}")
+    return f"| {title} | {rule} | " + " | ".join(numbers) + " |"
+
+
+def ratio(by_case: dict[str, list[dict[str, Any]]]) -> str:
+    """Say by how much the lead grows on the sets with the verdict "use"."""
+    ratios = {}
+    for case, results in by_case.items():
         use = [r for r in results if r["verdict"] == "use"]
         if use:
-            found = [lead(r["rounds"][kept(r) - 1]) / lead(r["first"]) for r in use]
-            ratios.append(float(np.median(found)))
-    return (
-        f"Ratio of 0.5 - FOSCTTM, median over the {len(ratios)} sets with the verdict use: {np.median(ratios):.2f}. "
-        f"Begun in {runs} of {sum(map(len, by_case.values()))} runs; {gain / best:.0%} of what the best round would "
-        f"gain in all runs; worse by more than 0.001 in {harm}."
-    )
+            steps = [[r["first"], *r["rounds"]][chosen(r)] for r in use]
+            ratios[case] = float(np.median([lead(s) / lead(r["first"]) for s, r in zip(steps, use, strict=True)]))
+    said = ", ".join(f"{c} {v:.2f}" for c, v in ratios.items())
+    mid = np.median(list(ratios.values()))
+    return f"Ratio of 0.5 - FOSCTTM over the sets with the verdict use: median {mid:.2f} ({said})."
 
 
 def picture(by_case: dict[str, list[dict[str, Any]]], file: Path) -> None:
@@ -111,7 +149,13 @@ def main() -> None:
     print("| --- " * 12 + "|")
     for case, results in sorted(by_case.items(), key=lambda item: -np.median([lead(r["first"]) for r in item[1]])):
         print(row(case, sorted(results, key=lambda r: r["seed"])))
-    print(summary(by_case))
+    print(f"\n{ratio(by_case)}\n")
+    print("| half | rule | begun | of the best round's gain | worse by > 0.001 | worst | least trace after / before |")
+    print("| --- " * 7 + "|")
+    parts = {title: [r for c in cases for r in by_case.get(c, [])] for title, cases in halves(by_case).items()}
+    for title, results in {**parts, "all": [r for part in parts.values() for r in part]}.items():
+        for rule in RULES if title == "chosen on" else [DEFAULT]:
+            print(summary(title, results, rule))
     if a.picture is not None:
         picture(by_case, a.picture)
 

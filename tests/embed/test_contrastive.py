@@ -52,6 +52,14 @@ def test_codes_of_cells_that_no_encoder_saw_find_the_partner():
     assert min(encoded.loss) < 2.8  # log 64 = 4.16 by chance
 
 
+def test_a_side_without_differences_is_one_sentence():
+    data, pairs = make()
+    flat = {n: np.ones_like(data[n].X) if n == "right" else data[n].X for n in NAMES}
+    labels = {n: np.array(data.classes)[data[n].labels] for n in NAMES}
+    with pytest.raises(DataError, match="different readings"):
+        encode(up.Dataset.from_arrays(flat, labels, recipes="none"), NAMES, pairs, seed=0, device="cpu")
+
+
 def test_pairs_at_random_teach_nothing():
     data, pairs = make()
     rng, labels = np.random.default_rng(1), data["right"].labels

@@ -48,21 +48,24 @@ def test_auto_does_not_begin_where_the_verdict_is_not_use(weak):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "alike", "begins"),
+    ("verdict", "alike", "spread", "begins"),
     [
-        ("use", "bad", True),
-        ("use", "good", True),
-        ("average", "good", True),
-        ("average", "caution", True),
-        ("average", "bad", False),
-        ("average", "unknown", False),
-        ("do not use", "good", False),
+        ("use", "bad", 0.0, True),
+        ("use", "good", None, True),
+        ("average", "good", None, True),
+        ("average", "caution", 0.0, True),
+        ("average", "bad", 0.2, True),
+        ("average", "bad", 0.04, False),
+        ("average", "bad", None, False),
+        ("average", "unknown", None, False),
+        ("do not use", "good", 0.2, False),
     ],
 )
-def test_where_auto_begins(weak, verdict, alike, begins):
+def test_where_auto_begins(weak, verdict, alike, spread, begins):
     data, space, matching = weak
     said = up.diagnose(data, space, matching)
-    checks = tuple(replace(c, state=alike) if c.name == "same distribution" else c for c in said.checks)
+    of = {"state": alike, "details": {"spread": spread}}
+    checks = tuple(replace(c, **of) if c.name == "same distribution" else c for c in said.checks)
     why = refine_module._why_not(replace(said, verdict=verdict, checks=checks))
     assert (why is None) == begins
     assert begins or f"'{verdict}'" in why
@@ -89,12 +92,28 @@ def test_rounds_that_are_asked_for_are_made_and_told(weak):
         ({"seed": -1}, "seed"),
         ({"device": "tpu"}, "device"),
         ({"jobs": 0}, "jobs"),
+        ({"seconds": 0}, "seconds"),
+        ({"folder": __file__}, "is a file"),
     ],
 )
 def test_options_are_checked(weak, options, why):
     data, space, matching = weak
     with pytest.raises(OptionError, match=why):
         up.refine(data, matching, embedding=space, **options)
+
+
+def test_what_does_not_belong_together_is_refused_with_a_diagnosis_too(weak):
+    data, space, matching = weak
+    given = {"rounds": 1, "diagnosis": up.diagnose(data, space, matching)}
+    silent = replace(space, noise=None, noise_covariance=None)
+    with pytest.raises(OptionError, match="noise"):
+        up.refine(data, matching, embedding=silent, **given)
+    right = data["right"]
+    fewer = replace(data, modalities={**data.modalities, "right": right.take(np.arange(len(right) - 9))})
+    other = replace(data, modalities={**data.modalities, "right": right.take(np.arange(len(right))[::-1])})
+    for wrong, why in ((fewer, "belong together"), (other, "other labels")):
+        with pytest.raises(OptionError, match=why):
+            up.refine(wrong, matching, embedding=space, **given)
 
 
 def test_another_matching_is_refused(weak):

@@ -9,7 +9,7 @@ import pytest
 
 import unpaired
 from unpaired.embed.tune import tune
-from unpaired.errors import OutputError
+from unpaired.errors import DataError, OutputError, Problem
 from unpaired.workflow import TuneOptions
 from unpaired.workflow import tune as tune_files
 
@@ -72,3 +72,41 @@ def test_notes_of_the_data_are_kept(files, tmp_path):
     tune_files([str(f) for f in files], TuneOptions(**OPTIONS, max_cells_per_label=9), out=tmp_path / "tune.json")
     notes = json.loads((tmp_path / "tune.json").read_text())["notes"]
     assert any("max_cells_per_label=9" in note for note in notes)
+
+
+def test_what_is_left_of_the_time_goes_into_a_refinement(files, tmp_path, monkeypatch):
+    asked = []
+    work = sys.modules["unpaired.workflow.tune"]
+
+    def refine(data, matching, *, embedding, seconds, **options):
+        asked.append((seconds, options["seed"]))
+        return unpaired.refine(data, matching, embedding=embedding, rounds=1, seed=options["seed"])
+
+    monkeypatch.setattr("unpaired.embed.contrastive._PASSES", 1)
+    monkeypatch.setattr(work, "refine", refine)
+    found = tune_files([str(f) for f in files], TuneOptions(**OPTIONS, minutes=9), out=tmp_path / "tune.json")
+    assert found.refine["status"] == "tried"
+    assert found.refine["rounds"] == 1
+    assert "1 round was asked for" in found.refine["sentence"]
+    ((seconds, seed),) = asked
+    assert 0 < seconds < 540 - found.seconds
+    assert seed == 2
+    assert json.loads((tmp_path / "tune.json").read_text())["refine"] == dict(found.refine)
+
+
+def test_without_time_or_data_for_it_the_choice_stands(files, monkeypatch):
+    names = [str(f) for f in files]
+    work = sys.modules["unpaired.workflow.tune"]
+    monkeypatch.setattr(work, "match_ot", lambda *a, **o: pytest.fail("there was no time"))
+    none = tune_files(names, TuneOptions(**OPTIONS, minutes=1e-6)).refine
+    assert none["status"] == "not tried"
+    assert "No time was left" in none["sentence"]
+
+    def fail(*_, **__):
+        raise DataError([Problem("error", "the matching", "no label has pairs.")])
+
+    monkeypatch.setattr(work, "match_ot", fail)
+    failed = tune_files(names, TuneOptions(**OPTIONS))
+    assert failed.choice
+    assert failed.refine["status"] == "not tried"
+    assert "no label has pairs" in failed.refine["sentence"]

@@ -4,7 +4,8 @@ A round draws pairs from the coupling, teaches an encoder of each modality to te
 label (:mod:`unpaired.embed.contrastive`), and matches again by what the first space and the codes say together. Each
 space gives log odds of being partners, weighted by its own noise (:mod:`unpaired.match.transport.posterior`). The codes
 were learned from a coupling of that first space, so the two are no independent witnesses, and their log odds must not
-be added up: they are averaged.
+be added up: they are averaged, the codes with a half at most, and with nothing where partners that the encoders did not
+see bear nothing of them out.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Work:
         return weighted_space(self.data, space, *self.names, drawn=drawn, **self.options)
 
     def joined(self, encoded: Encoded) -> tuple[Embedding, float]:
-        """Return the space whose squared distance is the mean of both spaces' log odds, and the codes' weight in it."""
+        """Return the space whose squared distance is a mean of both spaces' log odds, and the codes' weight in it."""
         spaces = [self.known, self.weighted(encoded.embedding, encoded.common)]
         share = _share(*(s.made_by.options["information"] for s in spaces))
         weights = np.sqrt([1 - share, share])
