@@ -137,6 +137,9 @@ def test_align_writes_scores_and_reports_the_refined_matching(arrays, tmp_path):
     assert told["kept"] == 2
     assert back.matching.made_by.options["refine"]["kept"] == 2
     assert back.embedding.space == "logit"  # the space that it began with
+    again = up.match_ot(back.data, back.refined, source=back.matching.source, target=back.matching.target, eps=2.0)
+    features = back.data[back.matching.target].flat_features
+    np.testing.assert_allclose(again.pull(features), back.matching.pull(features), atol=0.02)
     record = json.loads((result.path / "run.json").read_text())
     assert record["seconds"]["refining"] > 0
     assert result.scores.unweighted["foscttm_source"] == pytest.approx(
@@ -148,6 +151,10 @@ def test_align_writes_scores_and_reports_the_refined_matching(arrays, tmp_path):
     assert mdata["x"].obsm["X_unpaired_refined"].shape[0] == 60
     assert 'id="refinement"' in (result.path / "report.html").read_text()
     assert not (tmp_path / "run.refine").exists()
+
+
+def test_a_run_that_was_not_refined_has_no_such_space(arrays, tmp_path):
+    assert read_run(align(tmp_path, arrays).path).refined is None
 
 
 def test_what_else_lies_where_rounds_wait_stays(arrays, tmp_path):

@@ -53,6 +53,9 @@ class Run:
         The contents of ``diagnosis.json``, or ``None``.
     confidence
         Modality -> how sure the matching is of every cell (NaN without partner), or ``None``.
+    refined
+        The space that the matching was made in after :func:`unpaired.refine`, or ``None``; ``embedding`` is then the
+        one that the refinement began with.
     """
 
     path: Path
@@ -65,6 +68,7 @@ class Run:
     held_out: HeldOut | None = None
     diagnosis: Mapping[str, Any] | None = None
     confidence: Mapping[str, Array] | None = None
+    refined: Embedding | None = None
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
@@ -132,7 +136,17 @@ def read_run(path: str | Path) -> Run:
         held_out=_held_out(path, record, data),
         diagnosis=_json(path / "diagnosis.json"),
         confidence=_confidence(mdata, (matching.source, matching.target)),
+        refined=_refined(mdata, matching),
     )
+
+
+def _refined(mdata: MuData, matching: Matching) -> Embedding | None:
+    names, key = (matching.source, matching.target), "X_unpaired_refined"
+    if any(key not in mdata[n].obsm for n in names):
+        return None
+    arrays = {n: np.asarray(mdata[n].obsm[key]) for n in names}
+    dims = tuple(f"direction {i + 1}" for i in range(arrays[names[0]].shape[1]))
+    return Embedding(arrays, "latent", None, dims, Provenance("refine", matching.made_by.options["refine"]))
 
 
 def _json(file: Path) -> dict[str, Any] | None:
