@@ -7,7 +7,7 @@ import pytest
 
 import unpaired as up
 from unpaired.embed import contrastive
-from unpaired.errors import UnpairedError
+from unpaired.errors import DataError, Problem, UnpairedError
 from unpaired.match import refine as rounds_module
 from unpaired.match.refine import Work, _draw, information, refine_rounds, rounds_of
 from unpaired.match.refine_rule import Round
@@ -85,6 +85,21 @@ def test_no_round_is_begun_that_would_not_end_in_time(monkeypatch, small, second
     assert "1 round was" in refine_rounds(data, matching, space, rounds=1, seed=0, device="cpu", seconds=1).sentence
 
 
+def test_auto_ends_where_no_further_round_can_be_made(monkeypatch, small):
+    data, _, space, matching = small
+
+    def two(work, matching):
+        yield from list(scripted([0.5] * 2, [0.9] * 2)(work, matching))
+        raise DataError([Problem("error", "it", "no label has pairs.")])
+
+    monkeypatch.setattr(rounds_module, "rounds_of", two)
+    found = refine_rounds(data, matching, space, rounds=None, seed=0, device="cpu")
+    assert found.matching == "matching 2"
+    assert found.sentence == "Round 3 could not be made: no label has pairs."
+    with pytest.raises(DataError):
+        refine_rounds(data, matching, space, rounds=3, seed=0, device="cpu")
+
+
 @pytest.mark.usefixtures("_short")
 def test_partners_drawn_at_random_teach_nothing_and_change_nothing(small):
     data, _, space, matching = small
@@ -134,6 +149,8 @@ def test_a_round_that_was_done_is_not_done_again(small, tmp_path, monkeypatch):
     monkeypatch.setattr(contrastive, "encode", lambda *a, **o: taught.append(1) or encode(*a, **o))
     again = refine_rounds(data, matching, space, rounds=2, **options)
     assert len(taught) == 1
+    first = next(iter(again.rounds))
+    assert first.seconds > 0.5 * whole.rounds[0].seconds  # what it took when it was made
     for name in data:
         np.testing.assert_array_equal(again.embedding[name], whole.embedding[name])
     # another seed, another effort, or a damaged file: from the beginning

@@ -13,6 +13,7 @@ from unpaired.errors import DataError, OutputError, Problem
 from unpaired.workflow import TuneOptions
 from unpaired.workflow import tune as tune_files
 
+TRY_REFINE = sys.modules["unpaired.workflow.tune"]._try_refine
 OPTIONS = {"label": "perturbation", "folds": 2, "device": "cpu", "seed": 2}
 
 
@@ -20,6 +21,12 @@ OPTIONS = {"label": "perturbation", "folds": 2, "device": "cpu", "seed": 2}
 def _short(monkeypatch, one_thread):
     """Networks learn for four epochs by default."""
     monkeypatch.setattr("unpaired.embed.fit_network.default_epochs", lambda *_, **__: 4)
+    monkeypatch.setattr(sys.modules["unpaired.workflow.tune"], "_try_refine", lambda *_: None)
+
+
+@pytest.fixture
+def _refined(monkeypatch, _short):
+    monkeypatch.setattr(sys.modules["unpaired.workflow.tune"], "_try_refine", TRY_REFINE)
 
 
 def numbers(trials):
@@ -74,6 +81,7 @@ def test_notes_of_the_data_are_kept(files, tmp_path):
     assert any("max_cells_per_label=9" in note for note in notes)
 
 
+@pytest.mark.usefixtures("_refined")
 def test_what_is_left_of_the_time_goes_into_a_refinement(files, tmp_path, monkeypatch):
     asked = []
     work = sys.modules["unpaired.workflow.tune"]
@@ -94,7 +102,8 @@ def test_what_is_left_of_the_time_goes_into_a_refinement(files, tmp_path, monkey
     assert json.loads((tmp_path / "tune.json").read_text())["refine"] == dict(found.refine)
 
 
-def test_without_time_or_data_for_it_the_choice_stands(files, monkeypatch):
+@pytest.mark.usefixtures("_refined")
+def test_without_time_for_it_the_choice_stands(files, monkeypatch):
     names = [str(f) for f in files]
     work = sys.modules["unpaired.workflow.tune"]
     monkeypatch.setattr(work, "match_ot", lambda *a, **o: pytest.fail("there was no time"))
@@ -102,11 +111,25 @@ def test_without_time_or_data_for_it_the_choice_stands(files, monkeypatch):
     assert none["status"] == "not tried"
     assert "No time was left" in none["sentence"]
 
-    def fail(*_, **__):
-        raise DataError([Problem("error", "the matching", "no label has pairs.")])
 
-    monkeypatch.setattr(work, "match_ot", fail)
-    failed = tune_files(names, TuneOptions(**OPTIONS))
-    assert failed.choice
-    assert failed.refine["status"] == "not tried"
-    assert "no label has pairs" in failed.refine["sentence"]
+@pytest.mark.usefixtures("_refined")
+@pytest.mark.parametrize("error", [DataError([Problem("error", "it", "no label has pairs.")]), MemoryError()])
+def test_a_refinement_that_fails_takes_nothing_of_the_choice(files, tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(sys.modules["unpaired.workflow.tune"], "match_ot", fail)
+    found = tune_files([str(f) for f in files], TuneOptions(**OPTIONS), out=tmp_path / "tune.json")
+    assert found.refine["status"] == "failed"
+    assert ("no label has pairs" if isinstance(error, DataError) else "MemoryError") in found.refine["sentence"]
+    assert json.loads((tmp_path / "tune.json").read_text())["choice"] == found.to_dict()["choice"]
+
+
+def test_what_was_chosen_is_written_before_the_refinement(files, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["unpaired.workflow.tune"], "_try_refine", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tune_files([str(f) for f in files], TuneOptions(**OPTIONS), out=tmp_path / "tune.json")
+    assert json.loads((tmp_path / "tune.json").read_text())["choice"]

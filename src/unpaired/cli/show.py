@@ -92,7 +92,7 @@ def show_tuning(tuning: Any, out: Path | None, *, as_json: bool) -> None:
     options = [f"--classifier {shlex.quote(f'{name}={kind}')}" for name, (kind, _) in chosen.items()]
     options += [f"--epochs {shlex.quote(f'{name}={most}')}" for name, (_, most) in chosen.items() if most is not None]
     refined = tuning.refine
-    if refined is not None and refined["rounds"]:
+    if refined is not None and refined["pays"]:
         options.append("--refine auto")
     if as_json:
         file = None if out is None else str(out)
@@ -101,7 +101,7 @@ def show_tuning(tuning: Any, out: Path | None, *, as_json: bool) -> None:
     typer.echo(repr(tuning))
     typer.echo("judged by how well labels are told, which matching need not follow: compare with align's default")
     if refined is not None:
-        typer.echo(f"refine: {refined['rounds']} rounds kept in {refined['seconds']:.0f} s. {refined['sentence']}")
+        typer.echo(f"refine: {refined['status']}, rounds kept: {refined['rounds']}. {refined['sentence']}")
     typer.echo(f"unpaired align ... {' '.join(options)}")
     if out is not None:
         typer.echo(f"tuning: {out}")

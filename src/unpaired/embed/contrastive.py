@@ -12,6 +12,7 @@ which is found on all cells (orthogonal Procrustes, both modalities together, la
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -41,6 +42,7 @@ __all__ = ["REPEATS", "Encoded", "encode", "plan_of"]
 REPEATS = 2
 """Of the cross-fitting; each has folds of its own, so they tell how far two answers are apart."""
 
+_VERSION = 1  # of all that follows, and of what is drawn for it: codes that were kept by another one are made again
 _CODE = 16  # width of a code
 _HIDDEN = 128
 _PASSES = 4  # over the cells, at least
@@ -74,6 +76,8 @@ class Encoded:
         Held-out loss (nats) of telling a drawn partner from the other candidates, mean over members, one an epoch.
     made_by
         How they were made.
+    seconds
+        What that took.
     """
 
     codes: Mapping[str, Array]
@@ -81,6 +85,7 @@ class Encoded:
     common: Array
     loss: tuple[float, ...]
     made_by: Provenance
+    seconds: float
 
     @property
     def embedding(self) -> Embedding:
@@ -125,7 +130,7 @@ _IMAGES = _Effort(folds=3, group=32, steps=150, rate=3e-4)  # where convolutions
 def plan_of(data: Dataset, names: tuple[str, str], device: str) -> dict[str, Any]:
     """Return what the codes depend on beside the pairs and the seed."""
     device, effort, precision = _plan(data, names, device)
-    return {"device": device, "precision": precision, "code": _CODE, "passes": _PASSES, **asdict(effort)}
+    return {"version": _VERSION, "device": device, "precision": precision, **asdict(effort)}
 
 
 def _plan(data: Dataset, names: tuple[str, str], device: str) -> tuple[str, _Effort, Literal["float32", "bfloat16"]]:
@@ -168,6 +173,7 @@ def encode(
     DataError
         If there is no label of which every member of the ensemble has pairs to learn from.
     """
+    start = time.perf_counter()
     device, effort, precision = _plan(data, names, device)
     if not pairs.shape[1]:
         raise DataError([_NOTHING])
@@ -192,7 +198,7 @@ def encode(
         codes[name], noise[name] = _out_of_fold(side, tower, turns, device)
     common = _common(sides, [codes[n] for n in names], named_rng(seed, "shuffles"))
     made_by = Provenance("encode", {"folds": effort.folds, "repeats": REPEATS, "seed": seed, "device": device})
-    return Encoded(codes, noise, common, tuple(loss), made_by)
+    return Encoded(codes, noise, common, tuple(loss), made_by, time.perf_counter() - start)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ def common_covariance(
     Codes that learned nothing are still correlated over a sample, the more so the fewer the cells and the wider the
     codes. Partners shuffled among the cells of their label tell how much (Horn's parallel analysis, with the largest
     canonical correlation for all): what is not above the largest of twenty shuffles is nothing, and what is loses the
-    square of their mean. Of fewer than about forty cells a side nothing is above.
+    square of their mean. One time in twenty chance is above; of fewer than thirty cells true partners seldom are.
 
     Parameters
     ----------
@@ -39,8 +39,7 @@ def common_covariance(
     Returns
     -------
     Array
-        ``(d, d)``, in the units of the codes, as an average over labels by their degrees of freedom; zero where the
-        pairs say nothing of them.
+        ``(d, d)``, in the units of the codes, as an average over the drawn pairs; zero where they say nothing.
     """
     ones = np.ones(pairs.shape[1])
     drawn = sparse.csr_array((ones, (pairs[0], pairs[1])), shape=(len(codes[0]), len(codes[1])))

@@ -87,12 +87,12 @@ class Tuning:
     trials
         All settings, modality by modality, cheapest first.
     seconds
-        What all of it took.
+        What all trials took.
     notes
         What was left out, as sentences.
     refine
-        Whether a refinement of the choice's matching keeps rounds, where that was tried: ``status`` (``"tried"`` or
-        ``"not tried"``), ``rounds`` kept, ``sentence``, ``seconds``.
+        What became of refining the choice's matching: ``status`` (``"tried"``, ``"not begun"`` where the rule does not
+        allow it, ``"not tried"`` or ``"failed"``), ``rounds`` kept, whether it ``pays``, ``sentence``, ``seconds``.
     """
 
     choice: Mapping[str, Mapping[str, Any]]
@@ -104,7 +104,8 @@ class Tuning:
     @property
     def chosen(self) -> list[Trial]:
         """The trials of the choice, one a modality."""
-        return [t for t in self.trials if self.choice[t.modality] == {"classifier": t.classifier, "epochs": t.epochs}]
+        fits = (t for t in self.trials if self.choice[t.modality] == {"classifier": t.classifier, "epochs": t.epochs})
+        return list({t.modality: t for t in reversed(list(fits))}.values())  # half of one epoch is one, too
 
     def propensity(self, **options: Any) -> Propensity:
         """Return a :class:`~unpaired.embed.propensity.Propensity` of the choice, not yet fitted.

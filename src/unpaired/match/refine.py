@@ -21,6 +21,7 @@ import numpy as np
 
 from unpaired.data.types import Array, Dataset, Modality
 from unpaired.embed.embedding import Embedding, Provenance
+from unpaired.errors import DataError
 from unpaired.match.block import Block
 from unpaired.match.digest import digest_of
 from unpaired.match.matching import Matching
@@ -38,7 +39,7 @@ __all__ = ["Work", "information", "refine_rounds", "rounds_of"]
 _DRAWS = 16  # partners drawn for every cell of either side
 _BELIEF = 4.0  # times the codes' share of the information is their weight, up to a half
 _ROUNDING = 1e-12  # of the features' variance: what equal expectations of all cells differ by
-_MANY = 5000  # features of the target, from which on ...
+_MANY = 5000  # features of the target: of more than that ...
 _DIRECTIONS = 500  # ... an agreement is read off so many random directions of them
 _ROWS = 2000
 _ROUGH = 1e-2  # marginal error of a coupling that only an agreement is read off
@@ -152,6 +153,13 @@ def refine_rounds(
         No round is begun that would not end within this time if it took as long as the one before.
     progress
         Show a progress bar of the training.
+
+    Raises
+    ------
+    DataError
+        If a round that was asked for has no pairs to learn from.
+    OutputError
+        If a finished round cannot be kept.
     """
     names = (matching.source, matching.target)
     made = matching.made_by.options
@@ -165,7 +173,15 @@ def refine_rounds(
         if rounds
         else f"{MOST} rounds are the most that are made."
     )
-    for _, (space, new, round_) in zip(range(rounds or MOST), rounds_of(work, matching), strict=False):
+    making = rounds_of(work, matching)
+    while len(done) < (rounds or MOST):
+        try:
+            space, new, round_ = next(making)
+        except DataError as error:
+            if rounds is not None:
+                raise
+            sentence = f"Round {len(done) + 1} could not be made: {error.problems[0].what}"
+            break
         done.append(round_)
         spaces, matchings = [spaces[-1], space], [matchings[-1], new]  # no more than one can be undone
         why = ended(done) if rounds is None else None
@@ -186,8 +202,8 @@ def rounds_of(work: Work, matching: Matching) -> Iterator[tuple[Embedding, Match
     features = _some_directions(work.data[work.names[1]], work.seed)
     while True:
         number += 1
-        start = time.perf_counter()
         encoded = work.encode(last, number)
+        start = time.perf_counter() - encoded.seconds  # it may have been read, and took longer when it was made
         space, weight = work.joined(encoded)
         new = work.match(space, eps=EPS)
         alone = (work.weighted(encoded.repeat(r), encoded.common) for r in range(2))
@@ -240,9 +256,8 @@ def _some_directions(modality: Modality, seed: int) -> Array:
         return modality.flat_features
     turn = named_rng(seed, "directions").standard_normal((p, _DIRECTIONS)) / np.sqrt(_DIRECTIONS)
     out = np.empty((n, _DIRECTIONS))
-    for rows in np.array_split(
-        modality.order, max(1, n // _ROWS)
-    ):  # a product's last bits depend on where a row stands
+    parts = np.array_split(modality.order, max(1, n // _ROWS))  # in this order: the last bits depend on it
+    for rows in parts:
         out[rows] = modality.flat_features[rows] @ turn
     return out
 

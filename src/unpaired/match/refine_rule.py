@@ -10,12 +10,14 @@ import numpy as np
 from unpaired.embed.embedding import Embedding
 from unpaired.match.matching import Matching
 
-__all__ = ["MOST", "Refined", "Round", "ended", "no_time", "rounds_kept"]
+__all__ = ["MOST", "SETTLED", "Refined", "Round", "ended", "no_time", "rounds_kept"]
 
 MOST = 8
 """Rounds at most, where their number is not given."""
 
-_SETTLED = 0.99  # change from which on a matching is the same as before
+SETTLED = 0.99
+"""Change (a correlation) from which on a matching is the same as before."""
+
 _FALL = 0.03  # of the agreement: more than it goes up and down by chance
 
 
@@ -28,7 +30,7 @@ class Round:
     round
         Its number, from 1.
     seconds
-        Wall time.
+        Wall time; of a round that was read back, what it took when it was made.
     loss
         Loss (nats) of telling a drawn partner from the other cells of a group of 64 (of images 32), of source cells
         that were kept aside; its logarithm (4.16, 3.47) is chance, less for labels of fewer cells. It only chooses
@@ -41,7 +43,8 @@ class Round:
     agreement
         Correlation within labels of what the target's features are expected to be, by the matchings of two ensembles
         of encoders with folds, weights and order of their own. Most of the pairs that they learn from are the same, and
-        from the second round on these come from encoders that knew the cell: some of a rise is their own doing.
+        from the second round on these come from encoders that knew the cell: some of a rise is their own doing. Each is
+        weighted as the mean of both is, which is a little too sure of one alone.
     change
         The same correlation between this matching and the one before.
     kept
@@ -89,7 +92,7 @@ def rounds_kept(told: Sequence[tuple[float, float, float]]) -> int:
     for number, (agreement, change, weight) in enumerate(told, start=1):
         if weight == 0 or agreement < best - _FALL:
             return number - 1
-        if change >= _SETTLED:
+        if change >= SETTLED:
             return number
         best = max(best, agreement)
     return len(told)
@@ -109,7 +112,7 @@ def ended(done: Sequence[Round]) -> str | None:
             f"Round {last.round} was undone: the two ensembles of encoders agreed less after it ({last.agreement:.2f}) "
             f"than before ({before:.2f})."
         )
-    if last.change >= _SETTLED:
+    if last.change >= SETTLED:
         return f"Round {last.round} changed next to nothing (correlation {last.change:.3f} with the one before)."
     return None
 

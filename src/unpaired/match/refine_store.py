@@ -74,7 +74,7 @@ def keep(place: Kept, encoded: Encoded) -> None:
     info = {
         "made_of": place.told,
         "made_by": json.dumps([made_by.method, dict(made_by.options), list(made_by.notes)]),
-        "loss": json.dumps(list(encoded.loss)),
+        "loss": json.dumps([list(encoded.loss), encoded.seconds]),
     }
     parts = {"codes": encoded.codes, "noise": encoded.noise}
     arrays = {f"{kind}/{n}": np.ascontiguousarray(x) for kind, by_name in parts.items() for n, x in by_name.items()}
@@ -107,8 +107,7 @@ def kept(place: Kept, names: tuple[str, str]) -> Encoded | None:
             codes, noise = ({n: np.asarray(file.get_tensor(f"{p}/{n}")) for n in names} for p in ("codes", "noise"))
             method, options, notes = json.loads(info["made_by"])
             common = np.asarray(file.get_tensor("common"))
-            return Encoded(
-                codes, noise, common, tuple(json.loads(info["loss"])), Provenance(method, options, tuple(notes))
-            )
+            loss, seconds = json.loads(info["loss"])
+            return Encoded(codes, noise, common, tuple(loss), Provenance(method, options, tuple(notes)), seconds)
     except (OSError, SafetensorError, KeyError, ValueError):
         return None

@@ -54,8 +54,8 @@ class Run:
     confidence
         Modality -> how sure the matching is of every cell (NaN without partner), or ``None``.
     refined
-        The space that the matching was made in after :func:`unpaired.refine`, or ``None``; ``embedding`` is then the
-        one that the refinement began with.
+        The space that the matching was made in after :func:`unpaired.refine`, with the record of its rounds, or
+        ``None``; ``embedding`` is then the one that the refinement began with.
     """
 
     path: Path

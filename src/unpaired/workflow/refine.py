@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from unpaired.options import check_choice, check_integer, check_number, check_se
 __all__ = ["check_rounds", "may_begin", "refine"]
 
 _ALIKE = ("good", "caution")
-_SPREAD = 0.05  # agreement of spreads: on half of the data sets, what had less gained nothing (docs/refine.md)
+_SPREAD = 0.05  # agreement of spreads, chosen on half of the data sets: with less next to nothing was gained
 
 
 def refine(
@@ -85,6 +86,10 @@ def refine(
     OptionError
         If an option is not allowed, the three do not belong together, or the matching is not of ``match_ot`` with
         ``eps="auto"`` and uniform marginals.
+    DataError
+        If a round that was asked for has no pairs to learn from; ``"auto"`` ends before it.
+    OutputError
+        If a finished round cannot be kept in the folder.
 
     Examples
     --------
@@ -135,7 +140,9 @@ def refine(
             seconds=seconds,
             progress=progress,
         )
-    return found.embedding, _told(found, matching, asked=rounds, diagnosis=diagnosis, seed=seed, device=device)
+    return found.embedding, _told(
+        found, matching, asked=rounds, diagnosis=diagnosis, more={"seed": seed, "device": device, "limit": seconds}
+    )
 
 
 def may_begin(verdict: str, alike: str, spread: float | None) -> bool:
@@ -173,7 +180,7 @@ def check_rounds(rounds: int | str) -> None:
 
 
 def _told(
-    found: Refined, first: Matching, *, asked: int | str, diagnosis: Diagnosis, seed: int, device: str
+    found: Refined, first: Matching, *, asked: int | str, diagnosis: Diagnosis, more: Mapping[str, Any]
 ) -> Matching:
     """Return the matching with the record of the rounds."""
     record: dict[str, Any] = {
@@ -181,8 +188,7 @@ def _told(
         "kept": sum(r.kept for r in found.rounds),
         "sentence": found.sentence,
         "verdict": diagnosis.verdict,
-        "seed": seed,
-        "device": device,
+        **more,
         "first": {"information": information(first), "partners": _partners(first)},
         "rounds": [asdict(r) for r in found.rounds],
     }

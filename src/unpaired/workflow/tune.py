@@ -15,6 +15,7 @@ from unpaired.embed.tune import Tuning, check_tune_options
 from unpaired.embed.tune import tune as tune_classifiers
 from unpaired.errors import DataError, OptionError
 from unpaired.files import write_json
+from unpaired.match.refine_rule import SETTLED
 from unpaired.match.transport.front import match_ot
 from unpaired.run.folder import TUNING, check_file
 from unpaired.run.record import plain, record_head
@@ -25,6 +26,7 @@ from unpaired.workflow.steps import log, progress, step
 __all__ = ["TuneOptions", "tune"]
 
 FORMAT_VERSION = 1
+_NO_TIME = "No time was left"
 
 
 @dataclass(frozen=True)
@@ -99,38 +101,52 @@ def tune(files: list[str], chosen: TuneOptions, *, out: str | Path | None = None
         tuning = tune_classifiers(data, **how, progress=progress())
     for note in tuning.notes:
         log.warning("%s", note)
-    with step({}, "refining"):
+    paths = [split_name(f)[1] for f in files]
+    if target is not None:
+        check_file(target, force=force, kind=TUNING)  # a long time has passed
+        write_json(target, _record(tuning, chosen, paths, data.notes))
+    with step({}, "refining"):  # what was chosen is there already, whatever becomes of this
         tuning = replace(tuning, refine=_try_refine(data, tuning, chosen, how["seconds"] - tuning.seconds))
     if target is not None:
-        record = _record(tuning, chosen, [split_name(f)[1] for f in files], data.notes)
-        check_file(target, force=force, kind=TUNING)  # a long time has passed
-        write_json(target, record)
+        write_json(target, _record(tuning, chosen, paths, data.notes))
     return tuning
 
 
 def _try_refine(data: Dataset, tuning: Tuning, chosen: TuneOptions, left: float) -> dict[str, Any]:
     """Match with the choice and refine that, as ``align --refine auto`` does, in the seconds that are left."""
-    untried: dict[str, Any] = {"status": "not tried", "rounds": 0, "seconds": 0.0}
+    untried: dict[str, Any] = {"status": "not tried", "rounds": 0, "pays": False, "seconds": 0.0}
     where: dict[str, Any] = {"seed": chosen.seed, "device": chosen.device, "jobs": chosen.jobs}
     propensity = tuning.propensity(folds=chosen.folds, **where, progress=progress())
     cost = propensity.repeats * sum(t.seconds for t in tuning.chosen)
     if cost >= left:
-        said = (
-            f"No time was left: the classifiers alone would take about {cost:.0f} s, and there are {max(0, left):.0f}."
-        )
-        return untried | {"sentence": said}
+        return untried | {
+            "sentence": f"{_NO_TIME}: classifiers would take {cost:.0f} s, and {max(0, left):.0f} are left."
+        }
     start = perf_counter()
     try:
         source, target = data.direction(chosen.source, chosen.target)
         space = propensity.fit(data).transform(data)
         first = match_ot(data, space, source=source, target=target, jobs=chosen.jobs)
-        left = max(1.0, left - (perf_counter() - start))
+        left -= perf_counter() - start
+        if left <= 0:
+            return untried | {"sentence": f"{_NO_TIME} after the matching.", "seconds": _since(start)}
         _, found = refine(data, first, embedding=space, seconds=left, **where, progress=progress())
-    except (DataError, OptionError) as error:  # what was chosen is worth no less for that
-        return untried | {"sentence": str(error), "seconds": round(perf_counter() - start, 3)}
+    except (DataError, OptionError, MemoryError, RuntimeError) as error:  # the choice is worth no less for that
+        said = f"It failed: {str(error) or type(error).__name__}"
+        return untried | {"status": "failed", "sentence": said, "seconds": _since(start)}
     told = found.made_by.options["refine"]
-    seconds = round(perf_counter() - start, 3)
-    return {"status": "tried", "rounds": told["kept"], "sentence": told["sentence"], "seconds": seconds}
+    changed = [r["change"] < SETTLED for r in told["rounds"] if r["kept"]]
+    return {
+        "status": "tried" if told["rounds"] else "not begun",
+        "rounds": told["kept"],
+        "pays": any(changed),
+        "sentence": told["sentence"],
+        "seconds": _since(start),
+    }
+
+
+def _since(start: float) -> float:
+    return round(perf_counter() - start, 3)
 
 
 def _record(tuning: Tuning, chosen: TuneOptions, inputs: list[Path], notes: tuple[str, ...]) -> dict[str, Any]:

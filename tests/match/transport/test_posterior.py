@@ -341,3 +341,26 @@ def test_labels_of_single_cells_have_nothing_to_weigh():
     matching = match_ot(data, space)
     assert [b.status.state for b in matching.blocks] == ["too_small", "too_small"]
     assert matching.made_by.options["weighting"]["directions"] == 0
+
+
+def test_with_drawn_partners_directions_are_theirs_and_strengths_between_both_bounds():
+    data, space = drawn()
+    within = {}
+    for n in data:
+        x = space[n].copy()
+        for t in range(len(data.classes)):
+            x[data[n].labels == t] -= x[data[n].labels == t].mean(axis=0)
+        within[n] = x.T @ x / (len(x) - len(data.classes))
+    assumed = weigh(data, space, "left", "right")
+    roots = [np.linalg.cholesky(within[n]) for n in ("left", "right")]
+    for strength in (0.1, 0.5):
+        one = np.zeros((3, 3))
+        one[0, 0] = strength  # one direction of each side, and the others nothing
+        weighting = weigh(data, space, "left", "right", drawn=roots[0] @ one @ roots[1].T)
+        (found,) = weighting.correlations
+        assert strength < found < max(strength, assumed.correlations[0])
+        most = found**2 / strength  # what the assumptions say of that direction
+        assert 0 < most <= assumed.correlations[0] + 1e-9
+    none = weigh(data, space, "left", "right", drawn=np.zeros((3, 3)))
+    assert len(none.correlations) == 0
+    assert none.information == 0
