@@ -8,7 +8,7 @@ from torch.nn import functional
 from unpaired.embed.feed import Feed
 from unpaired.embed.inputs import Inputs
 from unpaired.embed.vae_learning import Cells, Weights, _Autoencoding
-from unpaired.embed.vae_networks import Autoencoder, Autoencoders, Deconvolution, Generator, _BatchNorm
+from unpaired.embed.vae_networks import Autoencoder, Autoencoders, BatchNorm, Deconvolution, Generator
 
 LATENT = 4
 
@@ -255,7 +255,7 @@ def test_the_decoder_of_images_is_torchs_own_layers(learning):
 
 @pytest.mark.parametrize("shape", [(9, 5), (9, 5, 3, 4)], ids=["table", "maps"])
 def test_batch_normalisation_is_torchs_own_while_learning_and_after(shape):
-    ours = disturbed(_BatchNorm(5))
+    ours = disturbed(BatchNorm(5))
     torchs = torchs_norm(ours, torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d)
     for step in range(4):
         x = 3 * torch.randn(shape, generator=seeded(step)) + 1
@@ -266,7 +266,7 @@ def test_batch_normalisation_is_torchs_own_while_learning_and_after(shape):
 
 
 def test_one_cell_is_normalised_like_a_new_one():
-    ours = disturbed(_BatchNorm(5))
+    ours = disturbed(BatchNorm(5))
     x = torch.randn(1, 5, generator=seeded())
     kept = ours.mean.clone()
     torch.testing.assert_close(ours.train()(x), ours.eval()(x))

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unpaired import options
-from unpaired.embed.networks import _Dropout, uniform
-from unpaired.embed.vae_networks import _BatchNorm
+from unpaired.embed.networks import Dropout, uniform
+from unpaired.embed.vae_networks import BatchNorm
 from unpaired.errors import OptionError
 
 __all__ = [
@@ -190,8 +190,8 @@ class _Perceptron(nn.Module):
         *inner, last = batches
         widths = [n_in] + [hidden] * (len(inner) - 1)
         self.layers = nn.ModuleList(_Linear(n, hidden, b, generator) for n, b in zip(widths, inner, strict=True))
-        self.norms = nn.ModuleList(_BatchNorm(hidden) if normed else nn.Identity() for _ in inner)
-        self.dropout = _Dropout(dropout)
+        self.norms = nn.ModuleList(BatchNorm(hidden) if normed else nn.Identity() for _ in inner)
+        self.dropout = Dropout(dropout)
         self.head = _Linear(hidden, n_out, last, generator)
 
     def forward(self, x: Tensor, batch: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from unpaired.embed.convolution import convolve
 
-__all__ = ["CHANNELS", "MLP", "MOMENTUM", "PUBLISHED", "SLOPE", "ConvNet", "uniform"]
+__all__ = ["CHANNELS", "MLP", "MOMENTUM", "PUBLISHED", "SLOPE", "ConvNet", "Dropout", "uniform"]
 
 CHANNELS = (32, 64, 128, 256, 512)
 """Of the maps of the published convolutional encoder."""
@@ -82,7 +82,7 @@ class _BatchNorm(nn.Module):
         return functional.batch_norm(x, mean, var, scale, shift, self.training, MOMENTUM, _EPS)
 
 
-class _Dropout(nn.Module):
+class Dropout(nn.Module):
     """Dropout that draws 16 bits an entry on the CPU, where drawing takes longer than a layer of the network."""
 
     def __init__(self, probability: float) -> None:
@@ -90,6 +90,7 @@ class _Dropout(nn.Module):
         self.probability = probability
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return ``x``, while learning with a share of its entries at zero and the others as much larger."""
         if not self.training or x.device.type != "cpu" or not 0 < self.probability < 1:
             return functional.dropout(x, self.probability, self.training)
         dropped = round(self.probability * _SHORTS)
@@ -142,7 +143,7 @@ class MLP(nn.Module):
                 steps.append(_Linear(members, width, hidden, generator))
                 width = hidden
             else:
-                steps.append({"B": _BatchNorm(members, width), "R": nn.ReLU(), "D": _Dropout(dropout)}[letter])
+                steps.append({"B": _BatchNorm(members, width), "R": nn.ReLU(), "D": Dropout(dropout)}[letter])
         self.steps = nn.Sequential(*steps)
         self.head = _Linear(members, width, n_out, generator)
         self.linear = nn.Parameter(torch.zeros(members, n_in, n_out)) if linear else None

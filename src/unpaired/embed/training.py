@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import lightning
 import torch
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 from unpaired.data.types import Array
 from unpaired.embed.checkpoint import Checkpoint, Progress
 from unpaired.embed.feed import CELLS, IMAGES
+from unpaired.embed.training_settings import TrainingSettings
 from unpaired.errors import OptionError, UnpairedError
 from unpaired.seeds import named_seed
 
@@ -27,40 +27,6 @@ Watch = Callable[[int, Tensor], None]
 """``watch(epoch, losses)``."""
 
 _RISE = 0.1  # of the one-cycle schedule the rate goes up in
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How an ensemble is trained.
-
-    Attributes
-    ----------
-    epochs
-        Most passes over the training cells.
-    batch
-        Cells a step and member.
-    rate
-        Largest learning rate of the one-cycle schedule.
-    decay
-        Weight decay.
-    optimizer
-        ``"adam"`` (decay as a penalty, as published) or ``"adamw"`` (decoupled).
-    patience
-        Stop when no member has improved for so many epochs.
-    cycle
-        Whether the schedule moves with every step, or with every epoch (as published).
-    precision
-        Of what the losses are computed in; weights, their averages and validation are of float32 in any case.
-    """
-
-    epochs: int
-    batch: int
-    rate: float
-    decay: float
-    optimizer: Literal["adam", "adamw"]
-    patience: int
-    cycle: Literal["step", "epoch"] = "step"
-    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class Task(Protocol):
@@ -143,14 +109,15 @@ class _Module(lightning.LightningModule):
 
     def training_step(self, batch: Any, _: int) -> None:
         low = self._settings.precision == "bfloat16"
-        for player, (optimizer, cycle) in enumerate(zip(self._turns(), self._cycles(), strict=True)):
+        for player, optimizer in enumerate(self._turns()):
             with torch.autocast(self._device_name, torch.bfloat16, enabled=low):
                 loss = self._task.loss(batch, player)
             # What another player's loss left on these parameters is no part of this one's gradient.
             optimizer.zero_grad()
             self.manual_backward(loss)
             optimizer.step()
-            if self._settings.cycle == "step":
+        if self._settings.cycle == "step":
+            for cycle in self._cycles():
                 cycle.step()
 
     def on_train_epoch_end(self) -> None:
@@ -162,7 +129,8 @@ class _Module(lightning.LightningModule):
         optimizers = [self._optimizer(part) for part in self._task.players]
         if self._past is not None:
             self._past.restore_optimizers(optimizers, self.net)
-        return optimizers, [self._cycle(optimizer) for optimizer in optimizers]
+        cycled = self._settings.plateau is None
+        return optimizers, [self._cycle(optimizer) for optimizer in optimizers if cycled]
 
     def _turns(self) -> list[Any]:
         return _listed(self.optimizers())
@@ -171,8 +139,11 @@ class _Module(lightning.LightningModule):
         return _listed(self.lr_schedulers())
 
     def _optimizer(self, part: nn.Module) -> torch.optim.Optimizer:
-        kind = torch.optim.AdamW if self._settings.optimizer == "adamw" else torch.optim.Adam
-        return kind(part.parameters(), lr=self._settings.rate, weight_decay=self._settings.decay)
+        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
+        rate = self._settings.rate_after([] if self._past is None else self._past.history)
+        kind: Any = kinds[self._settings.optimizer]  # their common class takes no rate
+        made: torch.optim.Optimizer = kind(part.parameters(), lr=rate, weight_decay=self._settings.decay)
+        return made
 
     def _cycle(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.OneCycleLR:
         s, steps = self._settings, self._task.steps if self._settings.cycle == "step" else 1
@@ -189,8 +160,8 @@ class _Module(lightning.LightningModule):
 
 
 def _listed(one_or_more: Any) -> list[Any]:
-    """Lightning gives one thing bare and several in a list."""
-    return one_or_more if isinstance(one_or_more, list) else [one_or_more]
+    """Lightning gives one thing bare, several in a list, and of none nothing."""
+    return [] if one_or_more is None else one_or_more if isinstance(one_or_more, list) else [one_or_more]
 
 
 class _KeepBest(Callback):
@@ -221,23 +192,34 @@ class _KeepBest(Callback):
             self._watch(self.past.epochs, losses)
         net.train()
         if not bool(torch.isfinite(losses).all()):
-            msg = "training a network gave values that are not finite; check the features or use recipe 'scale'."
+            msg = (
+                "training a network gave values that are not finite; "
+                "check the features, use recipe 'scale' or a smaller learning rate."
+            )
             raise UnpairedError(msg)
         state, past = net.state_dict(), self.past
         past.best = past.best.to(losses.device)
-        better = losses < past.best
+        judged = self._settings.judged(past.epochs)
+        better = (losses < past.best) & judged
         past.best = torch.where(better, losses, past.best)
         for key, value in state.items():
             past.kept[key][better] = value[better]
         past.history.append(float(losses.mean()))
         past.epochs += 1
-        past.stale = 0 if bool(better.any()) else past.stale + 1
+        past.stale = 0 if bool(better.any()) or not judged else past.stale + 1
+        self._lower(trainer.optimizers)
         self._bar.set_postfix(loss=f"{past.history[-1]:.3f}")
         self._bar.update()
         trainer.should_stop = past.stale >= self._settings.patience
         if self._checkpoint is not None:
             last = trainer.should_stop or past.epochs == self._settings.epochs
             self._checkpoint.save(past, net, trainer.optimizers, last=last)
+
+    def _lower(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Set the rate as the schedule says, where it is not the one-cycle schedule, which has its own way."""
+        if self._settings.plateau is not None:
+            for group in (g for optimizer in optimizers for g in optimizer.param_groups):
+                group["lr"] = self._settings.rate_after(self.past.history)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._task.net.load_state_dict(self.past.kept)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from unpaired.embed.feed import CELLS, IMAGES
 from unpaired.embed.networks import CHANNELS, MOMENTUM, PUBLISHED, SLOPE, ConvNet, uniform
 
-__all__ = ["Autoencoder", "Autoencoders", "Deconvolution", "Generator", "Posterior"]
+__all__ = ["Autoencoder", "Autoencoders", "BatchNorm", "Deconvolution", "Generator", "Posterior"]
 
 _JUDGE = "LR LR LR"  # layers of the modality classifier
 
@@ -43,7 +43,7 @@ class _Linear(nn.Module):
         return functional.linear(x, self.weight[0], self.bias[0])
 
 
-class _BatchNorm(nn.Module):
+class BatchNorm(nn.Module):
     """Batch normalisation of ``(cells, width)`` or ``(cells, channels, height, width)``."""
 
     def __init__(self, width: int) -> None:
@@ -56,6 +56,7 @@ class _BatchNorm(nn.Module):
         self.var: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` normalised: by these cells while learning, else by the running mean and variance."""
         running, weights = (self.mean[0], self.var[0]), (self.scale[0], self.shift[0])
         # One cell has no variance: where there is but one to learn from, it is normalised like a new one.
         return functional.batch_norm(x, *running, *weights, self.training and len(x) > 1, MOMENTUM)
@@ -70,7 +71,7 @@ def _perceptron(n_in: int, n_out: int, hidden: int, layout: str, generator: torc
             steps.append(_Linear(width, hidden, generator))
             width = hidden
         else:
-            steps.append({"B": _BatchNorm(width), "R": nn.ReLU()}[letter])
+            steps.append({"B": BatchNorm(width), "R": nn.ReLU()}[letter])
     return nn.Sequential(*steps, _Linear(width, n_out, generator))
 
 
@@ -105,7 +106,7 @@ class Deconvolution(nn.Module):
         self.kernels = nn.ParameterList()
         for n_in, n_out in pairwise(widths):
             self.kernels.append(uniform((1, n_in, n_out, 3, 3), n_out * 9, generator))
-        self.norms = nn.ModuleList(_BatchNorm(n) for n in widths[1:-1])
+        self.norms = nn.ModuleList(BatchNorm(n) for n in widths[1:-1])
         self.bias = nn.Parameter(torch.zeros(1, channels))
 
     def forward(self, z: Tensor) -> Tensor:
