@@ -14,6 +14,7 @@ from .data.types import Dataset as Dataset
 from .data.types import Modality as Modality
 from .data.types import Pairs as Pairs
 from .data.types import Truth as Truth
+from .embed.clue import Clue as Clue
 from .embed.embedding import Embedder as Embedder
 from .embed.embedding import Embedding as Embedding
 from .embed.embedding import features_embedding as features_embedding

@@ -1,0 +1,344 @@
+"""CLUE from cells to a fitted model, and from a fitted model to places and readings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from unpaired import options
+from unpaired._version import __version__
+from unpaired.data.types import Array, Dataset, Modality
+from unpaired.embed.checkpoint import Checkpoint
+from unpaired.embed.clue_inputs import Cells, batch_names, slots_of
+from unpaired.embed.clue_learning import ClueTask, Schedule, Soft, grown, schedule
+from unpaired.embed.clue_model import ClueConfig, ClueModality, ClueModel, combine, decode, encode_modality
+from unpaired.embed.clue_reader import Reader
+from unpaired.embed.feed import CELLS
+from unpaired.embed.training import train_ensemble
+from unpaired.embed.training_settings import TrainingSettings
+from unpaired.errors import OptionError
+from unpaired.seeds import named_seed
+
+__all__ = ["Effort", "Fitted", "Imputed", "Result", "coordinates", "extend_clue", "fit_clue", "impute", "make_model"]
+
+_ALONE = (
+    "no cell is known in two modalities and there is no matching: only the discriminator lays the modalities on each "
+    "other, and it cannot tell which cell belongs to which; give pairs or a matching."
+)
+
+_TAKEN_UP = "the training was taken up again where it had been interrupted."
+
+_SECOND = Schedule(burn_in=0, epochs=50, patience=8, plateau=3)
+_SECOND_RATE = 1e-3
+
+
+class Imputed(NamedTuple):
+    """``(n, p)`` expected readings, and the standard deviation of each around what is expected."""
+
+    mean: Array
+    spread: Array
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How a model is learned: options of :class:`unpaired.embed.clue.Clue`, with a device that there is."""
+
+    epochs: int | None
+    batch: int
+    rate: float
+    device: str
+    progress: bool
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What was learned.
+
+    Attributes
+    ----------
+    readers
+        Modality name -> how its readings are taken in.
+    model
+        The networks, on the device.
+    config
+        Their settings.
+    batches
+        Names of the batches, in the model's order.
+    seen
+        For each modality the names of the batches that it has cells of.
+    together
+        ``(K, K)`` whether cells observed in both modalities were learned from.
+    device
+        A resolved device.
+    """
+
+    readers: Mapping[str, Reader]
+    model: ClueModel
+    config: ClueConfig
+    batches: tuple[str, ...]
+    seen: tuple[tuple[str, ...], ...]
+    together: Array
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A fitted model, its validation losses epoch by epoch, and what is worth knowing of the training."""
+
+    fitted: Fitted
+    history: list[float]
+    notes: tuple[str, ...] = ()
+
+
+def fit_clue(
+    readers: Mapping[str, Reader],
+    cells: Cells,
+    config: ClueConfig,
+    effort: Effort,
+    *,
+    soft: Sequence[Soft],
+    checkpoint: Path | None,
+) -> Result:
+    """Learn a model from its first weights on.
+
+    Parameters
+    ----------
+    readers, cells
+        Modalities, and what is learned from.
+    config
+        Shapes and weights.
+    effort
+        How long, on what.
+    soft
+        Matchings from which partners are drawn.
+    checkpoint
+        A file that keeps the training.
+    """
+    first = _first(readers, cells, config, (), effort, names=("clue",))
+    task = _task(first, cells, effort, soft, names=("clue",))
+    planned = schedule(task.steps, effort.rate, effort.epochs)
+    task.burn_in = planned.burn_in
+    settings = _settings(planned, effort.batch, effort.rate)
+    keep = None
+    if checkpoint is not None:
+        made_of = {"config": asdict(config), "settings": asdict(settings), "seed": int(effort.seed)}
+        made_of |= {"cells": task.digest(), "unpaired": __version__}
+        made_of |= {"likelihoods": [r.likelihood for r in readers.values()], "batches": list(first.batches)}
+        keep = Checkpoint(checkpoint, made_of)
+    history = _learn(task, settings, effort, keep, names=("clue",))
+    notes: tuple[str, ...] = (_TAKEN_UP,) if keep is not None and keep.found else ()
+    if not soft and (cells.slots >= 0).sum(axis=1).max() < 2:
+        notes = (_ALONE, *notes)
+    return Result(replace(first, together=task.seen_together()), history, notes)
+
+
+def extend_clue(fitted: Fitted, cells: Cells, effort: Effort, *, soft: Sequence[Soft], stage: int) -> Result:
+    """Learn on from a fitted model, with more cells and the batches of all; the model that is given stays as it is.
+
+    Parameters
+    ----------
+    fitted
+        What was learned before.
+    cells
+        Cells of before and new ones.
+    effort
+        How long at most, on what; its rate is not used.
+    soft
+        Matchings from which partners are drawn for cells of before.
+    stage
+        Which stage of learning this is: 2 for the first extension.
+    """
+    names = ("clue", "stage", str(stage))
+    blank = _first(fitted.readers, cells, fitted.config, fitted.batches, effort, names=names)
+    grown(fitted.model, fitted.batches, blank.model, blank.batches)
+    task = _task(blank, cells, effort, soft, names=names)
+    planned = _SECOND._replace(epochs=min(_SECOND.epochs, effort.epochs or _SECOND.epochs))
+    history = _learn(task, _settings(planned, effort.batch, _SECOND_RATE), effort, None, names=names)
+    seen = tuple(tuple(sorted({*a, *b})) for a, b in zip(fitted.seen, blank.seen, strict=True))
+    return Result(replace(blank, seen=seen, together=fitted.together | task.seen_together()), history)
+
+
+def coordinates(fitted: Fitted, data: Dataset) -> dict[str, Array]:
+    """Return modality name -> ``(n, K * dims)`` float64 places; of cells with pairs the same in all modalities."""
+    names = list(data)
+    codes = [_codes(fitted, data[name]) for name in names]
+    if data.pairs is not None:
+        slots = slots_of(data, names)
+        slots = slots[(slots >= 0).sum(axis=1) > 1]
+        # What lies in an empty slot, the last row, does not count.
+        stacked = torch.stack([code[slots[:, at]] for at, code in enumerate(codes)])
+        together = combine(stacked, torch.as_tensor(slots >= 0, device=fitted.device))
+        for at, code in enumerate(codes):
+            there = slots[:, at] >= 0
+            code[slots[there, at]] = together[torch.as_tensor(there, device=fitted.device)]
+    arrays = {}
+    for name, code in zip(names, codes, strict=True):
+        arrays[name] = np.empty(code.shape)
+        arrays[name][data[name].order] = code.double().cpu().numpy()
+    return arrays
+
+
+def impute(
+    fitted: Fitted,
+    modality: Modality,
+    target: str,
+    library_size: float | Sequence[float] | Array | None,
+    batch: str | Sequence[str] | Array | None,
+) -> Imputed:
+    """Return expected readings of the target and their standard deviations, in the order of the rows.
+
+    Parameters
+    ----------
+    fitted
+        The model.
+    modality
+        Cells of the source.
+    target
+        Name of a modality.
+    library_size, batch
+        As :meth:`unpaired.embed.clue.Clue.impute` takes them.
+    """
+    sizes = _sizes(library_size, len(modality))
+    names, order = list(fitted.readers), modality.order
+    source, at, reader = names.index(modality.name), names.index(target), fitted.readers[target]
+    which = torch.as_tensor(_batch_codes(fitted, at, modality, batch)[order], device=fitted.device)
+    code = _codes(fitted, modality)
+    told = None if sizes is None else torch.as_tensor(sizes[order].astype(np.float32), device=fitted.device)
+    if told is None and reader.likelihood == "nb":
+        told = _foretold(fitted, source, at, modality)
+    mean, spread = np.empty((len(modality), reader.width)), np.empty((len(modality), reader.width))
+    for rows in torch.arange(len(order)).split(CELLS):
+        part = None if told is None else told[rows]
+        reading = decode(fitted.model, at, code[rows], which[rows], part)
+        here = order[rows.numpy()]
+        mean[here] = reading.mean.double().cpu().numpy()
+        spread[here] = np.nan if reading.spread is None else reading.spread.double().cpu().numpy()
+    if reader.likelihood == "nb":  # the spread is theta
+        return Imputed(mean, np.sqrt(mean + mean**2 / spread))
+    if reader.likelihood == "bernoulli":
+        return Imputed(mean, np.sqrt(mean * (1 - mean)))
+    return Imputed(mean * reader.moments[1] + reader.moments[0], spread * reader.moments[1])
+
+
+def make_model(
+    readers: Mapping[str, Reader], config: ClueConfig, *, batches: int, shared: bool, generator: torch.Generator
+) -> ClueModel:
+    """Return a new net for these readings."""
+    modalities = [
+        ClueModality(n, inputs=r.inputs_width, features=r.width, likelihood=r.likelihood, sized=r.sized)
+        for n, r in readers.items()
+    ]
+    return ClueModel(modalities, batches=batches, config=config, generator=generator, shared=shared)
+
+
+def _first(
+    readers: Mapping[str, Reader],
+    cells: Cells,
+    config: ClueConfig,
+    known: Sequence[str],
+    effort: Effort,
+    *,
+    names: tuple[str, ...],
+) -> Fitted:
+    """Return a net that has learned nothing, with the batches that are known and those of the cells."""
+    seen = tuple(tuple(np.unique(b).tolist()) for b in cells.batches)
+    batches = (*known, *sorted({b for s in seen for b in s} - set(known)))
+    generator = torch.Generator().manual_seed(named_seed(effort.seed, *names, "weights"))
+    shared = all(set(s) == set(batches) for s in seen)
+    model = make_model(readers, config, batches=len(batches), shared=shared, generator=generator).to(effort.device)
+    together = np.eye(len(readers), dtype=bool)
+    return Fitted(readers, model, config, batches, seen, together, effort.device)
+
+
+def _task(fitted: Fitted, cells: Cells, effort: Effort, soft: Sequence[Soft], *, names: tuple[str, ...]) -> ClueTask:
+    return ClueTask(
+        fitted.model,
+        cells,
+        fitted.batches,
+        fitted.config,
+        soft=soft,
+        batch=effort.batch,
+        burn_in=0,
+        device=effort.device,
+        seed=named_seed(effort.seed, *names),
+    )
+
+
+def _settings(planned: Schedule, batch: int, rate: float) -> TrainingSettings:
+    return TrainingSettings(
+        epochs=planned.epochs,
+        batch=batch,
+        rate=float(rate),
+        decay=0.0,
+        optimizer="rmsprop",
+        patience=planned.patience,
+        plateau=planned.plateau,
+        burn_in=planned.burn_in,
+    )
+
+
+def _learn(
+    task: ClueTask, settings: TrainingSettings, effort: Effort, keep: Checkpoint | None, *, names: tuple[str, ...]
+) -> list[float]:
+    return train_ensemble(
+        task,
+        settings,
+        device=effort.device,
+        seed=named_seed(effort.seed, *names),
+        progress=effort.progress,
+        checkpoint=keep,
+    )
+
+
+def _codes(fitted: Fitted, modality: Modality) -> torch.Tensor:
+    """``(n, K * dims)`` codes that a modality alone gives its cells, in canonical order, on the device."""
+    at = list(fitted.readers).index(modality.name)
+    x = torch.as_tensor(fitted.readers[modality.name].inputs(modality), device=fitted.device)
+    parts = [encode_modality(fitted.model, at, part) for part in x.split(CELLS)]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def _foretold(fitted: Fitted, source: int, target: int, modality: Modality) -> torch.Tensor:
+    """``(n,)`` library sizes, in canonical order: what counts foretell where this was learned, else the median."""
+    reader = list(fitted.readers.values())[target]
+    learned = fitted.config.lam_data if source == target else fitted.config.lam_real_cross
+    if not (fitted.readers[modality.name].sized and learned and fitted.together[source, target]):
+        return torch.full((len(modality),), reader.size, device=fitted.device)
+    readings = fitted.readers[modality.name].readings(modality)
+    found = []
+    for rows in np.array_split(np.arange(len(modality)), -(-len(modality) // CELLS)):
+        part = readings[rows]
+        dense = part if isinstance(part, np.ndarray) else part.toarray()
+        sizes = fitted.model.sizes(source, torch.as_tensor(dense, device=fitted.device))
+        found.append(torch.full((len(rows),), reader.size) if sizes is None else sizes[:, target])
+    return torch.cat(found)
+
+
+def _batch_codes(fitted: Fitted, target: int, modality: Modality, batch: str | Sequence[str] | Array | None) -> Array:
+    """``(n,)`` codes of the batches to decode in, which the target must have been learned in."""
+    names = batch_names(modality) if batch is None else np.asarray(batch).astype(str)
+    if names.shape not in {(), (len(modality),)}:
+        msg = f"batch must be a name, or one for each of the {len(modality)} cells; got {names.shape}."
+        raise OptionError(msg)
+    name, known = list(fitted.readers)[target], fitted.seen[target]
+    for asked in np.unique(names).tolist():
+        options.check_choice(f"batch of {name}", asked, known)
+    codes = {b: at for at, b in enumerate(fitted.batches)}
+    return np.array([codes[n] for n in np.broadcast_to(names, len(modality)).tolist()], dtype=np.int64)
+
+
+def _sizes(given: float | Sequence[float] | Array | None, cells: int) -> Array | None:
+    if given is None:
+        return None
+    sizes = np.asarray(given, dtype=np.float64)
+    if sizes.shape not in {(), (cells,)} or not (np.isfinite(sizes).all() and (sizes > 0).all()):
+        msg = f"library_size must be a positive number, or one for each of the {cells} cells; got {given!r}."
+        raise OptionError(msg)
+    return np.broadcast_to(sizes, cells)
