@@ -243,8 +243,7 @@ def test_several_matchings_tell_of_several_modalities(screen):
 def test_partners_follow_the_matching_not_the_rows(screen):
     """A matching that is sure: every cell's partner is the true one, whatever the order of the rows."""
     made = screen(paired=0)
-    truth = replace(made.data, pairs=Pairs({n: p for n, p in made.place.items()}))
-    task, cells = made_task(made.data, up.match_pairs(truth))
+    task, cells = made_task(made.data, up.match_pairs(made.data, Pairs(made.place)))
     rows, observed = task.filled(task.train, 0)
     places = [made.place[n][made.data[n].order] for n in made.data]
     whole = observed.all(1)
@@ -338,7 +337,9 @@ def test_what_belongs_to_a_batch_is_carried_over_by_its_name():
     old, new, first = grown_pair()
     theirs, ours = old.state_dict(), new.state_dict()
     per_batch = [k for k in ours if "per_batch" in k]
-    assert len(per_batch) == 8  # three heads and two layers of counts, ...
+    assert (
+        len(per_batch) == 9
+    )  # three and one of the likelihoods, two layers of each decoder, the discriminator's first
     for key in per_batch:
         assert torch.equal(ours[key][:, 0], theirs[key][:, 1])
         assert torch.equal(ours[key][:, 2], theirs[key][:, 0])
