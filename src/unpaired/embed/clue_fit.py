@@ -309,15 +309,16 @@ def _foretold(fitted: Fitted, source: int, target: int, modality: Modality) -> t
     """``(n,)`` library sizes, in canonical order: what counts foretell where this was learned, else the median."""
     reader = list(fitted.readers.values())[target]
     learned = fitted.config.lam_data if source == target else fitted.config.lam_real_cross
+    told = torch.full((len(modality),), reader.size, device=fitted.device)
     if not (fitted.readers[modality.name].sized and learned and fitted.together[source, target]):
-        return torch.full((len(modality),), reader.size, device=fitted.device)
+        return told
     readings = fitted.readers[modality.name].readings(modality)
     found = []
     for rows in np.array_split(np.arange(len(modality)), -(-len(modality) // CELLS)):
         part = readings[rows]
         dense = part if isinstance(part, np.ndarray) else part.toarray()
         sizes = fitted.model.sizes(source, torch.as_tensor(dense, device=fitted.device))
-        found.append(torch.full((len(rows),), reader.size) if sizes is None else sizes[:, target])
+        found.append(told[rows] if sizes is None else sizes[:, target])
     return torch.cat(found)
 
 
