@@ -40,7 +40,7 @@ class Told:
         return self.net["a"].sum()
 
     def validate(self):
-        self.values.append(float(self.net["a"]))
+        self.values.append(self.net["a"].item())
         return torch.tensor([self.losses[self.epoch]])
 
 
@@ -91,7 +91,7 @@ def test_the_rate_that_the_settings_say_is_the_one_that_is_used():
 def test_no_epoch_of_the_burn_in_is_kept():
     task = Told([0.0, 0.0, 0.0, 9.0, 8.0, 9.0])
     play(task, burn_in=3)
-    assert float(task.net["a"]) == pytest.approx(task.values[5])
+    assert task.net["a"].item() == pytest.approx(task.values[5])
 
 
 def test_the_burn_in_does_not_count_for_patience():
@@ -103,7 +103,7 @@ def test_the_burn_in_does_not_count_for_patience():
 def test_a_burn_in_that_never_ends_leaves_the_last_epoch():
     task = Told([1.0, 2.0, 3.0])
     play(task, burn_in=100)
-    assert float(task.net["a"]) == task.values[-1] != 0.0
+    assert task.net["a"].item() == task.values[-1] != 0.0
 
 
 @pytest.mark.parametrize("stop", [2, 5, 7])
@@ -117,7 +117,7 @@ def test_a_stopped_training_goes_on_with_the_rate_that_it_had(tmp_path, stop):
     again = Told(losses)
     assert play(again, checkpoint, burn_in=1) == history
     assert again.values[1:] == whole.values[1 + stop :]
-    assert float(again.net["a"]) == float(whole.net["a"])
+    assert again.net["a"].item() == whole.net["a"].item()
 
 
 def test_losses_that_are_not_finite_end_in_advice():
