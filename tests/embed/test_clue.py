@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import unpaired as up
 from unpaired.data.preprocess import prepare
 from unpaired.data.types import Dataset, Modality
+from unpaired.embed import clue_fit, clue_learning
 from unpaired.embed.checkpoint import Checkpoint
 from unpaired.embed.clue import Clue
 from unpaired.embed.clue_learning import ClueTask
@@ -248,6 +249,38 @@ def test_a_second_stage_does_not_forget_the_first(half, fitted, tmp_path):
     model.epochs = 3
     model.extend(new, data=first)
     assert half.foscttm(model.transform(unpaired(half.data))) < 0.15
+
+
+def test_a_second_stage_begins_where_the_first_ended(screen, monkeypatch):
+    made = screen(batches=2, paired=120)
+    rows = {n: np.flatnonzero(made.batch[p] == "b1") for n, p in made.place.items()}  # sorts after the new one
+    model = quick().fit(made.data.take(rows))
+    before = {k: v.clone() for k, v in model._fitted.model.named_parameters()}
+    monkeypatch.setattr(clue_fit, "_SECOND_RATE", 1e-12)
+    model.extend(unpaired(made.data))
+    assert model._fitted.batches == ("b1", "b0")
+    for name, value in model._fitted.model.named_parameters():
+        old = value[:, :1] if "per_batch" in name.split(".") else value
+        if name in before:  # the discriminator reads batches where there are several
+            np.testing.assert_allclose(old.detach(), before[name].detach(), atol=1e-6)
+
+
+def test_epochs_and_rates_are_as_planned(half, monkeypatch):
+    seen = []
+
+    def train(task, settings, **_):
+        seen.append((task.burn_in, settings))
+        return [0.0]
+
+    monkeypatch.setattr(clue_fit, "train_ensemble", train)
+    model = quick(epochs=None, rate=2e-3).fit(half.data)
+    model.extend(half.data)
+    first, second = (settings for _, settings in seen)
+    assert [burn_in for burn_in, _ in seen] == [first.burn_in, 0]
+    steps = round(162 / 32)  # of the 180 cells, of which 120 have one modality
+    assert (first.burn_in, first.epochs, first.patience, first.plateau) == clue_learning.schedule(steps, 2e-3)
+    assert (first.optimizer, first.rate, first.decay) == ("rmsprop", 2e-3, 0.0)
+    assert (second.burn_in, second.epochs, second.patience, second.rate) == (0, 50, 8, 1e-3)
 
 
 # ------------------------------------------------------------------ on disk
