@@ -199,6 +199,16 @@ def test_0_and_1_are_imputed_as_shares(screen):
     np.testing.assert_allclose(spread**2, mean * (1 - mean), rtol=1e-6)
 
 
+def test_a_feature_that_does_not_vary_is_imputed_as_it_is(half):
+    X = half.data["protein"].X.copy()
+    X[:, 2] = 3.0
+    data = replace(half.data, modalities=dict(half.data.modalities) | {"protein": replace(half.data["protein"], X=X)})
+    mean, spread = learner(epochs=10).fit(data).impute(data, "rna", "protein")
+    assert np.isfinite(mean).all()
+    assert np.isfinite(spread).all()
+    assert np.abs(mean[:, 2] - 3).mean() < 0.5
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
