@@ -132,7 +132,7 @@ class Checkpoint:
         if not last and time.monotonic() - self._last < self._every:
             return
         from safetensors import SafetensorError
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {f"net/{k}": v for k, v in net.state_dict().items()}
         tensors |= {f"kept/{k}": v for k, v in progress.kept.items()}
@@ -144,16 +144,17 @@ class Checkpoint:
         part = _part(self._path)
         whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         told = json.dumps(done)
+        info = {"made_of": self._made_of, "progress": told, "sha256": _digest(whole, told)}
         try:
-            save_file(
-                whole, part, metadata={"made_of": self._made_of, "progress": told, "sha256": _digest(whole, told)}
-            )
+            # Not by the library's own writer: a training that is killed would leave a file of a name that nobody knows.
+            with part.open("wb") as file:
+                file.write(save(whole, metadata=info))
+                file.flush()
+                os.fsync(file.fileno())
         except (OSError, SafetensorError) as error:
             part.unlink(missing_ok=True)
             msg = f"{self._path} cannot be written ({error}); make room on the disk and start again: it is taken up."
             raise OutputError(msg) from None
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
         part.replace(self._path)
         self._last = time.monotonic()
 
