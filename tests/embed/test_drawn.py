@@ -73,7 +73,7 @@ def test_a_shuffle_stays_within_its_label():
 
 
 def test_cells_count_as_often_as_they_were_drawn():
-    """One cell of a label in all its pairs: its label's mean is its own code, and it says nothing."""
+    """A label's mean is that of its pairs, not of its cells."""
     rng = np.random.default_rng(0)
     codes, labels = cells(rng, 400, D)
     pairs = pairs_of(rng, labels[0])
