@@ -232,7 +232,7 @@ def test_the_file_under_its_name_is_always_whole(tmp_path, monkeypatch):
         seen.append((told(file)["epochs"] if file.exists() else 0, told(part)["epochs"]))
         return replace(source, target)
 
-    monkeypatch.setattr(module.os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino) or fsync(fd))
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino) or fsync(fd))
     monkeypatch.setattr(type(file), "replace", watched)
     train(Regression(), keep(tmp_path))
     assert seen == [(epoch - 1, epoch) for epoch in range(1, EPOCHS + 1)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from typing import Any
 from unpaired._version import __version__
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import DataError, OptionError, OutputError, UnpairedError
-from unpaired.files import write_json
+from unpaired.files import write_arrays, write_json
 from unpaired.run.record import plain, versions
 
 __all__ = ["Store", "failed", "safe_name"]
@@ -126,7 +125,7 @@ class Store:
             Makes it, and plain values to keep with it.
         """
         from safetensors import SafetensorError
-        from safetensors.numpy import load_file, save
+        from safetensors.numpy import load_file
 
         base = self.folder / "spaces" / safe_name(case) / f"{safe_name(name)}-seed-{seed}"
         told, arrays = base.with_name(f"{base.name}.json"), base.with_name(f"{base.name}.safetensors")
@@ -135,14 +134,9 @@ class Store:
                 info, flat = json.loads(told.read_text(encoding="utf-8")), load_file(arrays)
                 return _rebuilt(info, flat), info["more"]
         embedding, more = make()
-        part = arrays.with_name(f"{arrays.name}.part")
         with _or_say(arrays):
             base.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as handle:
-                handle.write(save(_flat(embedding)))
-                handle.flush()
-                os.fsync(handle.fileno())
-            part.replace(arrays)
+            write_arrays(arrays, _flat(embedding))
         p = embedding.made_by
         made_by = {"method": p.method, "options": plain(p.options), "notes": list(p.notes)}
         info = {"space": embedding.space, "dims": list(embedding.dims), "made_by": made_by, "more": plain(more)}
@@ -181,7 +175,7 @@ def _or_say(file: Path) -> Iterator[None]:
 
 def _flat(embedding: Embedding) -> dict[str, Any]:
     parts = {"arrays": embedding.arrays, "noise": embedding.noise or {}, _COVARIANCE: embedding.noise_covariance or {}}
-    return {f"{part}/{n}": a.copy() for part, of in parts.items() for n, a in of.items()}
+    return {f"{part}/{n}": a for part, of in parts.items() for n, a in of.items()}
 
 
 def _rebuilt(info: Mapping[str, Any], flat: Mapping[str, Any]) -> Embedding:

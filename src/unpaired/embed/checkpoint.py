@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unpaired.errors import OutputError
+from unpaired.files import part_of, write_bytes
 
 __all__ = ["Checkpoint", "Progress", "remove_checkpoint"]
 
@@ -141,27 +141,21 @@ class Checkpoint:
             tensors |= {f"optimizer/{name}/{slot}": torch.as_tensor(v) for slot, v in state.items()}
         tensors["best"] = progress.best
         done = {"epochs": progress.epochs, "stale": progress.stale, "history": progress.history}
-        part = _part(self._path)
         whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         told = json.dumps(done)
         info = {"made_of": self._made_of, "progress": told, "sha256": _digest(whole, told)}
         try:
             # Not by the library's own writer: a training that is killed would leave a file of a name that nobody knows.
-            with part.open("wb") as file:
-                file.write(save(whole, metadata=info))
-                file.flush()
-                os.fsync(file.fileno())
+            write_bytes(self._path, save(whole, metadata=info))
         except (OSError, SafetensorError) as error:
-            part.unlink(missing_ok=True)
             msg = f"{self._path} cannot be written ({error}); make room on the disk and start again: it is taken up."
             raise OutputError(msg) from None
-        part.replace(self._path)
         self._last = time.monotonic()
 
 
 def remove_checkpoint(path: Path) -> None:
     """Take the file of a training away: what it was for is done."""
-    for file in (path, _part(path)):
+    for file in (path, part_of(path)):
         file.unlink(missing_ok=True)
 
 
@@ -173,10 +167,6 @@ def _owned(
     for name, parameter in net.named_parameters():
         if parameter in by:
             yield name, parameter, by[parameter]
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
 
 
 def _digest(tensors: Mapping[str, Tensor], progress: str) -> str:

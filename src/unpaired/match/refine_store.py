@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from unpaired._version import __version__
 from unpaired.embed.embedding import Provenance
 from unpaired.errors import OutputError
+from unpaired.files import write_arrays
 
 if TYPE_CHECKING:
     from unpaired.embed.contrastive import Encoded
@@ -67,9 +67,7 @@ def keep(place: Kept, encoded: Encoded) -> None:
         If the file cannot be written.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import save
 
-    part = place.path.with_name(f"{place.path.name}.part")
     made_by = encoded.made_by
     info = {
         "made_of": place.told,
@@ -77,18 +75,11 @@ def keep(place: Kept, encoded: Encoded) -> None:
         "loss": json.dumps([list(encoded.loss), encoded.seconds]),
     }
     parts = {"codes": encoded.codes, "noise": encoded.noise}
-    arrays = {f"{kind}/{n}": np.ascontiguousarray(x) for kind, by_name in parts.items() for n, x in by_name.items()}
-    arrays["common"] = np.ascontiguousarray(encoded.common)
+    arrays = {f"{kind}/{n}": x for kind, by_name in parts.items() for n, x in by_name.items()}
     try:
         place.path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(save(arrays, metadata=info))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(place.path)
+        write_arrays(place.path, arrays | {"common": encoded.common}, info)
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         msg = f"{place.path} cannot be written ({error}); mend that and start again: it goes on from there."
         raise OutputError(msg) from None
 

@@ -17,7 +17,7 @@ from unpaired.embed.propensity import Propensity
 from unpaired.evaluate.confidence import Confidence, SelectiveRisk
 from unpaired.evaluate.diagnosis import Diagnosis
 from unpaired.evaluate.scores import Scores
-from unpaired.files import sha256, write_json
+from unpaired.files import sha256, write_arrays, write_json
 from unpaired.match.matching import Matching
 from unpaired.match.transport.solution import Plan
 from unpaired.run.folder import RECORD, new_folder
@@ -143,8 +143,6 @@ def fill_run(
     ``refined`` is the space of :func:`unpaired.refine` where the matching was made in it, and ``embedding`` then the
     one that the refinement began with.
     """
-    from safetensors.numpy import save_file
-
     record = make_record(
         data,
         embedding,
@@ -157,8 +155,8 @@ def fill_run(
         kept=KEEP,
     )
     _write_h5mu(work / "aligned.h5mu", data, embedding, as_written(matching), confidence, refined)
-    recipes = {f"{n}.{k}": np.ascontiguousarray(v) for n, m in data.modalities.items() for k, v in _arrays(m).items()}
-    save_file(recipes, work / "recipes.safetensors")
+    recipes = {f"{n}.{k}": v for n, m in data.modalities.items() for k, v in _arrays(m).items()}
+    write_arrays(work / "recipes.safetensors", recipes)
     if scores is not None:
         curve = {} if selective_risk is None else {"selective_risk": plain(selective_risk.to_dict())}
         write_json(work / "scores.json", scores.to_dict() | curve)
@@ -175,12 +173,9 @@ def fill_run(
 
 
 def _write_truth(work: Path, data: Dataset, truth: Truth, suffix: str) -> None:
-    from safetensors.numpy import save_file
-
     _truth_table(data, truth).to_csv(work / f"truth{suffix}.csv", index=False)
     if truth.latents is not None:
-        latents = {n: np.ascontiguousarray(z) for n, z in truth.latents.items()}
-        save_file(latents, work / f"latents{suffix}.safetensors")
+        write_arrays(work / f"latents{suffix}.safetensors", truth.latents)
 
 
 def _arrays(modality: Modality) -> Mapping[str, Array]:
