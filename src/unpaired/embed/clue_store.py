@@ -1,8 +1,7 @@
-"""CLUE on disk: ``model.safetensors`` and ``model.json``, nothing that can run code."""
+"""CLUE on disk: what of it goes into the two files of a model's folder, and back."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,22 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from unpaired._version import __version__
-from unpaired.data.preprocess import Recipe
 from unpaired.data.types import Array
+from unpaired.embed import model_folder
 from unpaired.embed.clue_fit import Fitted, make_model
 from unpaired.embed.clue_model import ClueConfig
 from unpaired.embed.clue_reader import Reader
-from unpaired.errors import DataError, OutputError, Problem, UnpairedError
-from unpaired.files import sha256, write_json
+from unpaired.embed.model_folder import are_floats, are_texts
 
 __all__ = ["OPTIONS", "load_clue", "save_clue"]
 
-_FORMAT = "unpaired-clue"
-_FORMAT_VERSION = 1
-_WEIGHTS, _CONFIG = "model.safetensors", "model.json"
-_WRONG = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError, UnpairedError)
-"""What a file raises that was not written by us."""
+_KIND = model_folder.Kind({"format": "unpaired-clue", "format_version": 1}, "a CLUE model", "Learn the model again.")
 
 OPTIONS = ("preset", "components", "epochs", "batch", "rate", "seed", "own_config", "stages")
 """What is kept of the options."""
@@ -44,46 +37,18 @@ def save_clue(
     *,
     force: bool,
 ) -> None:
-    """Write a model into a folder, which is made where there is none: the weights first, then what they belong to.
-
-    Parameters
-    ----------
-    folder
-        Where to.
-    fitted
-        What was learned.
-    options, history, notes
-        Kept beside it.
-    force
-        Replace a model that is there.
+    """Write what was learned into a folder, with its options, history and notes; see :func:`model_folder.write`.
 
     Raises
     ------
     OutputError
-        If there is a model already, or no folder can be made there.
+        If there is a model already (and no ``force``), or no folder can be made there.
     """
-    from safetensors.numpy import save_file
-
-    if (folder / _CONFIG).exists() and not force:
-        msg = f"{folder} holds a model already; choose another folder, or replace it with force=True."
-        raise OutputError(msg)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"{folder} cannot be made ({error.strerror}); choose another place."
-        raise OutputError(msg) from None
-    tensors = {f"net/{k}": v.detach().cpu().numpy() for k, v in fitted.model.state_dict().items()}
+    tensors = model_folder.net_tensors(fitted.model)
     for at, reader in enumerate(fitted.readers.values()):
         tensors |= {f"{at}/{name}": getattr(reader, name) for name in _ARRAYS}
-        arrays = {} if reader.recipe is None else reader.recipe.arrays
-        tensors |= {f"{at}/recipe/{k}": np.asarray(v) for k, v in arrays.items()}
-    part = folder / f".{_WEIGHTS}.part"
-    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, part)
-    part.replace(folder / _WEIGHTS)
+        tensors |= model_folder.recipe_tensors(reader.recipe, f"{at}/")
     record = {
-        "format": _FORMAT,
-        "format_version": _FORMAT_VERSION,
-        "unpaired": __version__,
         "options": {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()},
         "config": asdict(fitted.config),
         "modalities": [_described(r) for r in fitted.readers.values()],
@@ -93,9 +58,8 @@ def save_clue(
         "together": fitted.together.tolist(),
         "history": [float(h) for h in history],
         "notes": list(notes),
-        "weights_sha256": sha256(folder / _WEIGHTS),
     }
-    write_json(folder / _CONFIG, record)
+    model_folder.write(folder, _KIND, tensors, record, force=force)
 
 
 def load_clue(folder: Path, device: str) -> tuple[Fitted, dict[str, Any]]:
@@ -106,49 +70,29 @@ def load_clue(folder: Path, device: str) -> tuple[Fitted, dict[str, Any]]:
     DataError
         If a file is missing, damaged or of a newer format.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    record = _read_record(folder / _CONFIG)
-    weights = folder / _WEIGHTS
-    if not weights.is_file():
-        raise _damaged(weights, "is missing")
-    if sha256(weights) != record.get("weights_sha256"):
-        raise _damaged(weights, "is not the file that belongs to model.json")
-    try:
-        fitted = _fitted(record, load_file(weights), device)
-        _check(record)
-    except (*_WRONG, SafetensorError) as error:
-        raise _damaged(folder / _CONFIG, f"does not describe a model ({type(error).__name__}: {error})") from None
-    return fitted, record
+    return model_folder.read(folder, _KIND, lambda record, tensors: _fitted(record, tensors, device))
 
 
 def _check(record: Mapping[str, Any]) -> None:
     """Raise ValueError unless what is kept beside a model is of the types that it must be."""
     history, notes, options = (record[k] for k in ("history", "notes", "options"))
-    right = (
-        isinstance(history, list) and all(type(h) is float for h in history),
-        isinstance(notes, list) and all(isinstance(n, str) for n in notes),
-        isinstance(options, dict) and set(options) == set(OPTIONS),
-    )
-    if not all(right):
+    if not (are_floats(history) and are_texts(notes) and isinstance(options, dict) and set(options) == set(OPTIONS)):
         msg = "wrong history, notes or options"
         raise ValueError(msg)
 
 
 def _fitted(record: Mapping[str, Any], tensors: Mapping[str, Array], device: str) -> Fitted:
+    _check(record)
     readers = {told["name"]: _reader(told, at, tensors) for at, told in enumerate(record["modalities"])}
     config = ClueConfig(**record["config"])
-    state = {k.removeprefix("net/"): torch.tensor(v) for k, v in tensors.items() if k.startswith("net/")}
     batches = tuple(str(b) for b in record["batches"])
-    # No memory is taken for sizes that the state does not have.
-    with torch.device("meta"):
-        blank = torch.Generator("cpu")
-        net = make_model(readers, config, batches=len(batches), shared=bool(record["shared"]), generator=blank)
-    net.load_state_dict(state, assign=True)
+    blank, shared = torch.Generator("cpu"), bool(record["shared"])
+    net = model_folder.load_net(
+        lambda: make_model(readers, config, batches=len(batches), shared=shared, generator=blank), tensors
+    )
     return Fitted(
         readers=readers,
-        model=net.eval().to(device),
+        model=net.to(device),
         config=config,
         batches=batches,
         seen=tuple(tuple(str(b) for b in s) for s in record["seen"]),
@@ -163,7 +107,6 @@ def _shared(fitted: Fitted) -> bool:
 
 
 def _described(reader: Reader) -> dict[str, Any]:
-    recipe = reader.recipe
     return {
         "name": reader.name,
         "width": reader.width,
@@ -172,45 +115,19 @@ def _described(reader: Reader) -> dict[str, Any]:
         "reason": reader.reason,
         "scale": reader.scale,
         "size": None if math.isnan(reader.size) else reader.size,
-        "recipe": None
-        if recipe is None
-        else {"name": recipe.name, "reason": recipe.reason, "options": dict(recipe.options)},
+        "recipe": model_folder.recipe_record(reader.recipe),
     }
 
 
 def _reader(told: Mapping[str, Any], at: int, tensors: Mapping[str, Array]) -> Reader:
-    recipe = None
-    if told["recipe"] is not None:
-        prefix, info = f"{at}/recipe/", told["recipe"]
-        arrays = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        recipe = Recipe(info["name"], str(info["reason"]), dict(info["options"]), arrays)
     return Reader(
         name=str(told["name"]),
         width=int(told["width"]),
         likelihood=told["likelihood"],
         sized=bool(told["sized"]),
         reason=str(told["reason"]),
-        recipe=recipe,
+        recipe=model_folder.read_recipe(told["recipe"], tensors, f"{at}/"),
         scale=float(told["scale"]),
         size=float("nan") if told["size"] is None else float(told["size"]),
         **{name: tensors[f"{at}/{name}"] for name in _ARRAYS},
     )
-
-
-def _read_record(file: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise _damaged(file, f"cannot be read ({why})") from None
-    if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise _damaged(file, "is not the record of a CLUE model")
-    version = record.get("format_version")
-    if type(version) is not int or not 0 < version <= _FORMAT_VERSION:
-        what = f"has format version {version!r}."
-        raise DataError([Problem("error", str(file), what, f"This version reads up to {_FORMAT_VERSION}.")])
-    return record
-
-
-def _damaged(file: Path, what: str) -> DataError:
-    return DataError([Problem("error", str(file), f"{what}.", "Learn the model again.")])

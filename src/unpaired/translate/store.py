@@ -1,8 +1,7 @@
-"""A translator on disk: ``model.safetensors`` and ``model.json``, nothing that can run code."""
+"""A translator on disk: what of it goes into the two files of a model's folder, and back."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from unpaired._version import __version__
-from unpaired.data.preprocess import Recipe
 from unpaired.data.types import Array
-from unpaired.errors import DataError, OptionError, OutputError, Problem, UnpairedError
-from unpaired.files import sha256, write_json
+from unpaired.embed import model_folder
+from unpaired.embed.model_folder import are_floats, are_texts
+from unpaired.errors import OptionError
 from unpaired.options import check_choice, check_integer, check_number, check_seed
 from unpaired.translate.model import Input, Model, Output
 from unpaired.translate.prediction import SPACES
@@ -32,12 +30,8 @@ LOSSES = ("unbiased", "mse", "barycentric")
 HEADS = ("gaussian", "nb")
 NETWORKS = ("default", "published")
 
-_FORMAT = "unpaired-model"
-_FORMAT_VERSION = 1
-_WEIGHTS, _CONFIG = "model.safetensors", "model.json"
-_WRONG = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError, UnpairedError)
-"""What a file raises that was not written by us; a broken module of a library is no fault of the file."""
-
+_MARKS = {"format": "unpaired-model", "format_version": 1, "class": "Translator"}
+_KIND = model_folder.Kind(_MARKS, "a translator", "Train the translator again.")
 _LARGEST = 2**27  # readings of a cell that a file may speak of
 
 
@@ -114,47 +108,17 @@ def save_model(
     *,
     force: bool,
 ) -> None:
-    """Write a model into a folder, which is made where there is none: the weights first, then what they belong to.
-
-    Parameters
-    ----------
-    folder
-        Where to.
-    model
-        What was learned.
-    options, history, notes
-        Kept beside it.
-    force
-        Replace a model that is there.
+    """Write what was learned into a folder, with its options, history and notes; see :func:`model_folder.write`.
 
     Raises
     ------
     OutputError
-        If there is a model already, or no folder can be made there.
+        If there is a model already (and no ``force``), or no folder can be made there.
     """
-    from safetensors.numpy import save_file
-
-    if (folder / _CONFIG).exists() and not force:
-        msg = f"{folder} holds a model already; choose another folder, or replace it with force=True."
-        raise OutputError(msg)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"{folder} cannot be made ({error.strerror}); choose another place."
-        raise OutputError(msg) from None
     source, target = model.source, model.target
-    recipe = source.recipe
-    tensors = {f"net/{k}": v.detach().cpu().numpy() for k, v in model.net.state_dict().items()}
-    tensors |= {f"recipe/{k}": np.asarray(v) for k, v in ({} if recipe is None else recipe.arrays).items()}
+    tensors = model_folder.net_tensors(model.net) | model_folder.recipe_tensors(source.recipe)
     tensors |= {"source/center": source.center, "target/center": target.center, "target/scale": target.scale}
-    part = folder / f".{_WEIGHTS}.part"
-    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, part)
-    part.replace(folder / _WEIGHTS)
     record = {
-        "format": _FORMAT,
-        "format_version": _FORMAT_VERSION,
-        "class": "Translator",
-        "unpaired": __version__,
         "options": dict(options),
         "layout": dict(model.layout),
         "source": {
@@ -162,9 +126,7 @@ def save_model(
             "shape": list(source.shape),
             "scale": source.scale,
             "feature_names": None if source.feature_names is None else [str(f) for f in source.feature_names],
-            "recipe": None
-            if recipe is None
-            else {"name": recipe.name, "reason": recipe.reason, "options": dict(recipe.options)},
+            "recipe": model_folder.recipe_record(source.recipe),
         },
         "target": {
             "name": target.name,
@@ -175,9 +137,8 @@ def save_model(
         "history": [float(h) for h in history],
         "notes": list(notes),
         "learned_from_sha256": model.digest,
-        "weights_sha256": sha256(folder / _WEIGHTS),
     }
-    write_json(folder / _CONFIG, record)
+    model_folder.write(folder, _KIND, tensors, record, force=force)
 
 
 def load_model(folder: Path, device: str) -> tuple[Model, dict[str, Any]]:
@@ -188,38 +149,18 @@ def load_model(folder: Path, device: str) -> tuple[Model, dict[str, Any]]:
     DataError
         If a file is missing, damaged or of a newer format.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    record = _read_record(folder / _CONFIG)
-    weights = folder / _WEIGHTS
-    if not weights.is_file():
-        raise _damaged(weights, "is missing")
-    if sha256(weights) != record.get("weights_sha256"):
-        raise _damaged(weights, "is not the file that belongs to model.json")
-    try:
-        tensors = load_file(weights)
-        _check(record, tensors)
-        source, target = _source(record["source"], tensors), _target(record["target"], tensors)
-        model = Model(
-            _network(record["layout"], tensors), record["layout"], source, target, "cpu", record["learned_from_sha256"]
-        )
-        blank = np.zeros if len(source.shape) > 1 else sp.csr_matrix
-        model.predict(blank((1, *source.shape), dtype=np.float32))  # so that what is wrong shows now, not at its use
-    except (*_WRONG, SafetensorError) as error:
-        raise _damaged(folder / _CONFIG, f"does not describe a model ({type(error).__name__}: {error})") from None
+    model, record = model_folder.read(folder, _KIND, _model)
     return replace(model, device=device), record
 
 
-def _network(layout: Mapping[str, Any], tensors: Mapping[str, Array]) -> Network:
-    """Make a network of its saved state. No memory is taken for sizes that the state does not have."""
-    import torch
-
-    state = {k.removeprefix("net/"): torch.tensor(v) for k, v in tensors.items() if k.startswith("net/")}
-    with torch.device("meta"):
-        net = make_network(layout, None, seed=0)
-    net.load_state_dict(state, assign=True)
-    return net.eval()
+def _model(record: Mapping[str, Any], tensors: Mapping[str, Array]) -> Model:
+    _check(record, tensors)
+    layout, source, target = record["layout"], _source(record["source"], tensors), _target(record["target"], tensors)
+    net = model_folder.load_net(lambda: make_network(layout, None, seed=0), tensors)
+    model = Model(net, layout, source, target, "cpu", record["learned_from_sha256"])
+    blank = np.zeros if len(source.shape) > 1 else sp.csr_matrix
+    model.predict(blank((1, *source.shape), dtype=np.float32))  # so that what is wrong shows now, not at its use
+    return model
 
 
 def _check(record: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
@@ -247,14 +188,14 @@ def _check(record: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
             ("options", set(chosen) == {"loss", "network", "epochs", "seed"}),
             ("head", (layout["head"] == "nb") <= (target["space"] == "raw")),
             ("size", (target["size"] is not None) == (layout["head"] == "nb")),
-            ("names", _are_texts([source["name"], target["name"], record["learned_from_sha256"]])),
+            ("names", are_texts([source["name"], target["name"], record["learned_from_sha256"]])),
             ("shape", all(type(s) is int and s > 0 for s in shape) and 0 < math.prod(shape) <= _LARGEST),
             ("inputs", inputs == ((1,) if len(layout["shape"]) > 1 else tuple(layout["shape"]))),
             ("outputs", tensors["target/center"].shape == tensors["target/scale"].shape == (n_out,)),
-            ("features", _are_texts(target["feature_names"]) and len(target["feature_names"]) == n_out),
-            ("readings", source["feature_names"] is None or _are_texts(source["feature_names"])),
-            ("history", isinstance(record["history"], list) and all(type(h) is float for h in record["history"])),
-            ("notes", _are_texts(record["notes"])),
+            ("features", are_texts(target["feature_names"]) and len(target["feature_names"]) == n_out),
+            ("readings", source["feature_names"] is None or are_texts(source["feature_names"])),
+            ("history", are_floats(record["history"])),
+            ("notes", are_texts(record["notes"])),
         )
         if not right
     ]
@@ -263,40 +204,11 @@ def _check(record: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
         raise ValueError(msg)
 
 
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, str) for v in value)
-
-
-def _read_record(file: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except (OSError, ValueError, RecursionError) as error:
-        why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise _damaged(file, f"cannot be read ({why})") from None
-    if not isinstance(record, dict) or record.get("format") != _FORMAT or record.get("class") != "Translator":
-        raise _damaged(file, "is not the record of a translator")
-    version = record.get("format_version")
-    if type(version) is not int or not 0 < version <= _FORMAT_VERSION:
-        what = f"has format version {version!r}."
-        raise DataError([Problem("error", str(file), what, f"This version reads up to {_FORMAT_VERSION}.")])
-    return record
-
-
-def _refuse(word: str) -> None:
-    msg = f"{word} is no number of JSON"
-    raise ValueError(msg)
-
-
 def _source(info: Mapping[str, Any], tensors: Mapping[str, Array]) -> Input:
-    recipe = None
-    if info["recipe"] is not None:
-        arrays = {k.removeprefix("recipe/"): v for k, v in tensors.items() if k.startswith("recipe/")}
-        told = info["recipe"]
-        recipe = Recipe(told["name"], str(told["reason"]), dict(told["options"]), arrays)
     names = info["feature_names"]
     return Input(
         name=info["name"],
-        recipe=recipe,
+        recipe=model_folder.read_recipe(info["recipe"], tensors),
         shape=tuple(info["shape"]),
         feature_names=None if names is None else np.array(names, dtype=str),
         center=tensors["source/center"],
@@ -313,7 +225,3 @@ def _target(info: Mapping[str, Any], tensors: Mapping[str, Array]) -> Output:
         scale=tensors["target/scale"],
         size=info["size"],
     )
-
-
-def _damaged(file: Path, what: str) -> DataError:
-    return DataError([Problem("error", str(file), f"{what}.", "Train the translator again.")])
