@@ -213,6 +213,8 @@ def test_a_feature_that_does_not_vary_is_imputed_as_it_is(half):
     ("options", "match"),
     [
         ({"source": "smell"}, "source must be one of protein, rna; got 'smell'"),
+        ({"source": ("protein", "smell")}, "source must be one of protein, rna; got 'smell'"),
+        ({"source": ()}, "source must be one of protein, rna"),
         ({"target": "smell"}, "target must be one of protein, rna; got 'smell'"),
         ({"library_size": -1.0}, "library_size must be a positive number"),
         ({"library_size": [1.0, 2.0]}, "one for each of the 120 cells"),
@@ -223,6 +225,27 @@ def test_what_cannot_be_imputed_is_told(half, fitted, options, match):
     asked = {"source": "protein", "target": "rna"} | options
     with pytest.raises(OptionError, match=match):
         fitted.impute(half.data, **asked)
+
+
+def test_several_sources_foretell_more_than_the_worse_of_them(screen):
+    made = screen(paired=120, modalities=("rna", "protein", "peaks"))
+    model = learner(epochs=12).fit(made.data)
+    truth = made.X["rna"][made.place["peaks"]]
+    both, one = (model.impute(made.data, s, "rna").mean for s in (("peaks", "protein"), "peaks"))
+    errors = [((np.log1p(m) - np.log1p(truth)) ** 2).mean() for m in (both, one)]
+    assert errors[0] < errors[1]
+    # What the target itself reads has no say, and the order is that of the first source's rows.
+    without = replace(made.data, modalities={n: made.data[n] for n in ("peaks", "protein")})
+    np.testing.assert_array_equal(model.impute(without, ("peaks", "protein"), "rna").mean, both)
+    turned = model.impute(made.data, ("protein", "peaks"), "rna", library_size=50).mean
+    there = made.data.pairs.partners("peaks", "protein")
+    straight = model.impute(made.data, ("peaks", "protein"), "rna", library_size=50).mean
+    np.testing.assert_allclose(turned[there], straight, rtol=1e-4)
+
+
+def test_of_several_sources_it_must_be_known_which_readings_are_of_one_cell(half, fitted):
+    with pytest.raises(OptionError, match="several sources need data with pairs"):
+        fitted.impute(unpaired(half.data), ("rna", "protein"), "rna")
 
 
 # ------------------------------------------------------------------ a second stage

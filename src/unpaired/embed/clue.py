@@ -17,10 +17,11 @@ from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import NotFittedError, OptionError
 
 if TYPE_CHECKING:
-    from unpaired.embed.clue_fit import Effort, Fitted, Imputed, Result
+    from unpaired.embed.clue_fit import Effort, Fitted, Result
     from unpaired.embed.clue_inputs import Cells
     from unpaired.embed.clue_learning import Soft
     from unpaired.embed.clue_model import ClueConfig
+    from unpaired.embed.clue_use import Imputed
     from unpaired.match.matching import Matching
 
 __all__ = ["Clue"]
@@ -215,7 +216,7 @@ class Clue:
         DataError
             If a modality has other features than in ``fit``, or readings that are not finite.
         """
-        from unpaired.embed.clue_fit import coordinates
+        from unpaired.embed.clue_use import coordinates
 
         fitted = self._check_fitted(data)
         arrays = coordinates(fitted, data)
@@ -225,7 +226,7 @@ class Clue:
     def impute(
         self,
         data: Dataset,
-        source: str,
+        source: str | Sequence[str],
         target: str,
         *,
         library_size: float | Sequence[float] | Array | None = None,
@@ -236,11 +237,12 @@ class Clue:
         Parameters
         ----------
         data
-            A data set with the source; only this modality is looked at.
+            A data set with the source; no other modality is looked at.
         source, target
-            Modalities that were in ``fit``; the same one twice gives readings without their noise.
+            Modalities that were in ``fit``; the same one twice gives readings without their noise. Of several sources
+            the cells are those of the first, told by all that ``data.pairs`` say is theirs (eq. 11).
         library_size
-            Counts of a cell of the target in all: a number, or one for each. ``None``: what the source's counts
+            Counts of a cell of the target in all: a number, or one for each. ``None``: what the first source's counts
             foretell, if it has counts and this was learned (it is by ``lam_real_cross``, from cells known in both),
             else the median of the cells learned from. Only counts need it.
         batch
@@ -249,19 +251,17 @@ class Clue:
         Returns
         -------
         Imputed
-            In the order of the source's rows. Expected shares of 0 and 1 where these are the readings.
+            In the order of the (first) source's rows. Expected shares of 0 and 1 where these are the readings.
 
         Raises
         ------
         OptionError
-            If a modality, a library size or a batch is none that is known; and what :meth:`transform` raises.
+            If a modality, a library size or a batch is none that is known, or of several sources it is not known which
+            readings are of one cell; and what :meth:`transform` raises.
         """
-        from unpaired.embed.clue_fit import impute
+        from unpaired.embed.clue_use import impute
 
-        fitted = self._check_fitted(data)
-        for option, name in (("source", source), ("target", target)):
-            options.check_choice(option, name, tuple(fitted.readers))
-        return impute(fitted, data[source], target, library_size, batch)
+        return impute(self._check_fitted(data), data, source, target, library_size, batch)
 
     def used(self) -> dict[str, Any]:
         """Return the options as they were used, with those that were left to be chosen."""

@@ -1,30 +1,26 @@
-"""CLUE from cells to a fitted model, and from a fitted model to places and readings."""
+"""CLUE from cells to a fitted model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from unpaired import options
 from unpaired._version import __version__
-from unpaired.data.types import Array, Dataset, Modality
+from unpaired.data.types import Array
 from unpaired.embed.checkpoint import Checkpoint
-from unpaired.embed.clue_inputs import Cells, batch_names, slots_of
+from unpaired.embed.clue_inputs import Cells
 from unpaired.embed.clue_learning import ClueTask, Schedule, Soft, grown, schedule
-from unpaired.embed.clue_model import ClueConfig, ClueModality, ClueModel, combine, decode, encode_modality
+from unpaired.embed.clue_model import ClueConfig, ClueModality, ClueModel
 from unpaired.embed.clue_reader import Reader
-from unpaired.embed.feed import CELLS
 from unpaired.embed.training import train_ensemble
 from unpaired.embed.training_settings import TrainingSettings
-from unpaired.errors import OptionError
 from unpaired.seeds import named_seed
 
-__all__ = ["Effort", "Fitted", "Imputed", "Result", "coordinates", "extend_clue", "fit_clue", "impute", "make_model"]
+__all__ = ["Effort", "Fitted", "Result", "extend_clue", "fit_clue", "make_model"]
 
 _ALONE = (
     "no cell is known in two modalities and there is no matching: only the discriminator lays the modalities on each "
@@ -35,13 +31,6 @@ _TAKEN_UP = "the training was taken up again where it had been interrupted."
 
 _SECOND = Schedule(burn_in=0, epochs=50, patience=8, plateau=3)
 _SECOND_RATE = 1e-3
-
-
-class Imputed(NamedTuple):
-    """``(n, p)`` expected readings, and the standard deviation of each around what is expected."""
-
-    mean: Array
-    spread: Array
 
 
 @dataclass(frozen=True)
@@ -164,68 +153,6 @@ def extend_clue(fitted: Fitted, cells: Cells, effort: Effort, *, soft: Sequence[
     return Result(replace(blank, seen=seen, together=fitted.together | task.seen_together()), history)
 
 
-def coordinates(fitted: Fitted, data: Dataset) -> dict[str, Array]:
-    """Return modality name -> ``(n, K * dims)`` float64 places; of cells with pairs the same in all modalities."""
-    names = list(data)
-    codes = [_codes(fitted, data[name]) for name in names]
-    if data.pairs is not None:
-        slots = slots_of(data, names)
-        slots = slots[(slots >= 0).sum(axis=1) > 1]
-        # What lies in an empty slot, the last row, does not count.
-        stacked = torch.stack([code[slots[:, at]] for at, code in enumerate(codes)])
-        together = combine(stacked, torch.as_tensor(slots >= 0, device=fitted.device))
-        for at, code in enumerate(codes):
-            there = slots[:, at] >= 0
-            code[slots[there, at]] = together[torch.as_tensor(there, device=fitted.device)]
-    arrays = {}
-    for name, code in zip(names, codes, strict=True):
-        arrays[name] = np.empty(code.shape)
-        arrays[name][data[name].order] = code.double().cpu().numpy()
-    return arrays
-
-
-def impute(
-    fitted: Fitted,
-    modality: Modality,
-    target: str,
-    library_size: float | Sequence[float] | Array | None,
-    batch: str | Sequence[str] | Array | None,
-) -> Imputed:
-    """Return expected readings of the target and their standard deviations, in the order of the rows.
-
-    Parameters
-    ----------
-    fitted
-        The model.
-    modality
-        Cells of the source.
-    target
-        Name of a modality.
-    library_size, batch
-        As :meth:`unpaired.embed.clue.Clue.impute` takes them.
-    """
-    sizes = _sizes(library_size, len(modality))
-    names, order = list(fitted.readers), modality.order
-    source, at, reader = names.index(modality.name), names.index(target), fitted.readers[target]
-    which = torch.as_tensor(_batch_codes(fitted, at, modality, batch)[order], device=fitted.device)
-    code = _codes(fitted, modality)
-    told = None if sizes is None else torch.as_tensor(sizes[order].astype(np.float32), device=fitted.device)
-    if told is None and reader.likelihood == "nb":
-        told = _foretold(fitted, source, at, modality)
-    mean, spread = np.empty((len(modality), reader.width)), np.empty((len(modality), reader.width))
-    for rows in torch.arange(len(order)).split(CELLS):
-        part = None if told is None else told[rows]
-        reading = decode(fitted.model, at, code[rows], which[rows], part)
-        here = order[rows.numpy()]
-        mean[here] = reading.mean.double().cpu().numpy()
-        spread[here] = np.nan if reading.spread is None else reading.spread.double().cpu().numpy()
-    if reader.likelihood == "nb":  # the spread is theta
-        return Imputed(mean, np.sqrt(mean + mean**2 / spread))
-    if reader.likelihood == "bernoulli":
-        return Imputed(mean, np.sqrt(mean * (1 - mean)))
-    return Imputed(mean * reader.moments[1] + reader.moments[0], spread * reader.moments[1])
-
-
 def make_model(
     readers: Mapping[str, Reader], config: ClueConfig, *, batches: int, shared: bool, generator: torch.Generator
 ) -> ClueModel:
@@ -294,52 +221,3 @@ def _learn(
         progress=effort.progress,
         checkpoint=keep,
     )
-
-
-def _codes(fitted: Fitted, modality: Modality) -> torch.Tensor:
-    """``(n, K * dims)`` codes that a modality alone gives its cells, in canonical order, on the device."""
-    at = list(fitted.readers).index(modality.name)
-    x = torch.as_tensor(fitted.readers[modality.name].inputs(modality), device=fitted.device)
-    parts = [encode_modality(fitted.model, at, part) for part in x.split(CELLS)]
-    return torch.cat(parts)
-
-
-@torch.no_grad()
-def _foretold(fitted: Fitted, source: int, target: int, modality: Modality) -> torch.Tensor:
-    """``(n,)`` library sizes, in canonical order: what counts foretell where this was learned, else the median."""
-    reader = list(fitted.readers.values())[target]
-    learned = fitted.config.lam_data if source == target else fitted.config.lam_real_cross
-    told = torch.full((len(modality),), reader.size, device=fitted.device)
-    if not (fitted.readers[modality.name].sized and learned and fitted.together[source, target]):
-        return told
-    readings = fitted.readers[modality.name].readings(modality)
-    found = []
-    for rows in np.array_split(np.arange(len(modality)), -(-len(modality) // CELLS)):
-        part = readings[rows]
-        dense = part if isinstance(part, np.ndarray) else part.toarray()
-        sizes = fitted.model.sizes(source, torch.as_tensor(dense, device=fitted.device))
-        found.append(told[rows] if sizes is None else sizes[:, target])
-    return torch.cat(found)
-
-
-def _batch_codes(fitted: Fitted, target: int, modality: Modality, batch: str | Sequence[str] | Array | None) -> Array:
-    """``(n,)`` codes of the batches to decode in, which the target must have been learned in."""
-    names = batch_names(modality) if batch is None else np.asarray(batch).astype(str)
-    if names.shape not in {(), (len(modality),)}:
-        msg = f"batch must be a name, or one for each of the {len(modality)} cells; got {names.shape}."
-        raise OptionError(msg)
-    name, known = list(fitted.readers)[target], fitted.seen[target]
-    for asked in np.unique(names).tolist():
-        options.check_choice(f"batch of {name}", asked, known)
-    codes = {b: at for at, b in enumerate(fitted.batches)}
-    return np.array([codes[n] for n in np.broadcast_to(names, len(modality)).tolist()], dtype=np.int64)
-
-
-def _sizes(given: float | Sequence[float] | Array | None, cells: int) -> Array | None:
-    if given is None:
-        return None
-    sizes = np.asarray(given, dtype=np.float64)
-    if sizes.shape not in {(), (cells,)} or not (np.isfinite(sizes).all() and (sizes > 0).all()):
-        msg = f"library_size must be a positive number, or one for each of the {cells} cells; got {given!r}."
-        raise OptionError(msg)
-    return np.broadcast_to(sizes, cells)
