@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unpaired.data.types import Truth
 from unpaired.errors import OptionError
+from unpaired.evaluate.scores import score
 from unpaired.match.neighbours import match_snn
 
 
@@ -154,4 +156,46 @@ def test_an_unknown_distance_is_refused(problem):
 def test_the_options_are_kept(problem):
     matching = match_snn(*problem(), k=2, metric="cosine")
     assert matching.made_by.method == "match_snn"
-    assert matching.made_by.options == {"k": 2, "metric": "cosine"}
+    assert matching.made_by.options == {"k": 2, "metric": "cosine", "within": "label"}
+
+
+def _batched(data, left, right):
+    batches = {"left": np.array(left), "right": np.array(right)}
+    return replace(data, modalities={n: replace(m, batch=batches[n]) for n, m in data.modalities.items()})
+
+
+def test_within_a_batch_cells_of_other_batches_are_no_candidates_whatever_their_labels(problem):
+    data, space = problem({"left": (5, 4), "right": (6, 3)}, d=3)
+    rng = np.random.default_rng(0)
+    data = _batched(data, rng.permutation(list("aaaabbbbb")), rng.permutation(list("aaabbbbbb")))
+    matching = match_snn(data, space, k=2, metric="cosine", within="batch")
+    assert [b.label for b in matching.blocks] == ["a", "b"]
+    for block in matching.blocks:
+        assert set(data["left"].batch[block.rows]) == set(data["right"].batch[block.cols]) == {block.label}
+        raw = by_hand(unit(space["left"][block.rows]), unit(space["right"][block.cols]), 2)
+        np.testing.assert_allclose(block.dense(), raw / raw.sum())
+    assert matching.made_by.options == {"k": 2, "metric": "cosine", "within": "batch"}
+
+
+def test_within_all_there_is_one_block_also_of_cells_without_a_label(problem):
+    data, space = problem({"left": (5, 4), "right": (6, 3)}, d=3)
+    data = replace(data, modalities={n: replace(m, labels=np.full(9, -1)) for n, m in data.modalities.items()})
+    (block,) = match_snn(data, space, within="all").blocks
+    assert (len(block.rows), len(block.cols)) == (9, 9)
+
+
+def test_a_matching_within_batches_is_scored_against_chance_within_batches(problem):
+    data, space = problem({"left": (6, 6), "right": (6, 6)}, d=3)
+    order = np.arange(12)
+    data, truth = _batched(data, ["a"] * 4 + ["b"] * 8, ["a"] * 4 + ["b"] * 8), Truth({"left": order, "right": order})
+    scores = score(match_snn(data, space, within="batch"), truth, data)
+    assert set(scores.per_label) == {"a", "b"}
+    assert scores.uniform["trace"] == pytest.approx((1 / 4 + 1 / 8) / 2)
+
+
+def test_within_batches_needs_batches(problem):
+    data, space = problem({"left": (5,), "right": (6,)}, d=3)
+    with pytest.raises(OptionError, match="within='batch' needs batches, and there are none of left, right"):
+        match_snn(data, space, within="batch")
+    with pytest.raises(OptionError, match="within must be one of all, batch, label; got 'donor'"):
+        match_snn(data, space, within="donor")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,8 @@ import numpy as np
 from unpaired.data.types import Array, Dataset, Truth
 from unpaired.errors import DataError, OptionError, Problem
 from unpaired.evaluate.ranks import foscttm
-from unpaired.match.block import Block
+from unpaired.match.block import Block, Product
 from unpaired.match.matching import Matching
-from unpaired.match.null import match_uniform
 from unpaired.seeds import named_rng
 
 __all__ = ["LabelScores", "ScoreCoverage", "Scores", "score"]
@@ -193,7 +192,7 @@ def score(matching: Matching, truth: Truth | None, data: Dataset, *, seed: int =
         why = "; ".join(f"{n}: {r}" for n, r in list(left_out.items())[:5])
         problem = Problem("error", "memory", f"no label can be scored ({why}).", "Check that the truth fits the data.")
         raise DataError([problem])
-    baseline = _score_blocks(match_uniform(data, source=names[0], target=names[1]), truth, data, partner, seed)[0]
+    baseline = _score_blocks(_uniform(matching), truth, data, partner, seed)[0]
     coverage = ScoreCoverage(
         labels=len(by_label),
         labels_total=len(matching.blocks),
@@ -211,6 +210,13 @@ def score(matching: Matching, truth: Truth | None, data: Dataset, *, seed: int =
         coverage=coverage,
         uniform=_average([baseline[n] for n in by_label], weighted=False),
     )
+
+
+def _uniform(matching: Matching) -> Matching:
+    """Return the independent coupling of every block that is matched, whether blocks are labels or batches."""
+    even = [tuple(np.full(len(side), 1 / len(side)) for side in (b.rows, b.cols)) for b in matching.matched]
+    blocks = [replace(b, weights=Product(*sides)) for b, sides in zip(matching.matched, even, strict=True)]
+    return replace(matching, blocks=tuple(blocks))
 
 
 def _average(scores: Sequence[LabelScores], *, weighted: bool) -> dict[str, float | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
@@ -16,7 +16,7 @@ from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import OptionError
 from unpaired.match.block import Block, Product, Status
 from unpaired.match.matching import Matching
-from unpaired.options import check_integer, check_seed
+from unpaired.options import check_choice, check_integer, check_seed
 from unpaired.seeds import named_seed
 
 __all__ = ["LabelProblem", "Solver", "cells_by_label", "evenly", "match_labels", "one_by_one"]
@@ -95,6 +95,34 @@ def match_labels(
         blocks[at] = Block(label, rows, cols, found, status)
     shape = (len(sides[0]), len(sides[1]))
     return Matching(names[0], names[1], shape, tuple(b for b in blocks if b is not None), made_by)
+
+
+def grouped(data: Dataset, within: str) -> Dataset:
+    """Return the data set with other blocks than those of its labels: batches, or all cells in one.
+
+    Raises
+    ------
+    OptionError
+        If cells are to be matched within batches, and a modality has none.
+    """
+    check_choice("within", within, ("label", "batch", "all"))
+    if within == "label":
+        return data
+    if within == "all":
+        labels = {n: np.zeros(len(m), dtype=np.int64) for n, m in data.modalities.items()}
+        return _relabelled(data, labels, ("all",))
+    without = [n for n, m in data.modalities.items() if m.batch is None]
+    if without:
+        msg = f"within='batch' needs batches, and there are none of {', '.join(without)}; read the data with batch=."
+        raise OptionError(msg)
+    names = {n: np.asarray(m.batch).astype(str) for n, m in data.modalities.items()}
+    classes = np.unique(np.concatenate(list(names.values())))
+    return _relabelled(data, {n: np.searchsorted(classes, b) for n, b in names.items()}, tuple(classes.tolist()))
+
+
+def _relabelled(data: Dataset, labels: Mapping[str, Array], classes: tuple[str, ...]) -> Dataset:
+    modalities = {n: replace(m, labels=labels[n]) for n, m in data.modalities.items()}
+    return replace(data, modalities=modalities, classes=classes)
 
 
 def one_by_one(solve: Callable[[Array, Array, Array, Array, int], tuple[Any, Status]], *, jobs: int = 1) -> Solver:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from unpaired.data.types import Array, Dataset
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.match.block import Status
-from unpaired.match.blocks import match_labels, one_by_one
+from unpaired.match.blocks import grouped, match_labels, one_by_one
 from unpaired.match.matching import Matching
 from unpaired.options import check_choice, check_integer
 
@@ -24,12 +24,13 @@ def match_snn(
     *,
     k: int = 1,
     metric: Literal["euclidean", "cosine"] = "euclidean",
+    within: Literal["label", "batch", "all"] = "label",
     source: str | None = None,
     target: str | None = None,
     jobs: int = 1,
     progress: bool = False,
 ) -> Matching:
-    """Match by the overlap of nearest neighbours within and between the modalities, within each label.
+    """Match by the overlap of nearest neighbours within and between the modalities, within each label (or batch).
 
     The weight of a pair is J / (4k - J), where J counts the neighbours they share in both modalities (eqs. 16, 17).
     The block holds these weights, divided by their sum; its rows divided by theirs are eq. 18.
@@ -44,6 +45,9 @@ def match_snn(
         Number of neighbours; the published recipe takes 1. In a label with fewer cells, that number.
     metric
         Distance in the space; the published code normalises the logits, which is ``"cosine"``.
+    within
+        What the cells of a pair have in common: their label, as in the paper on propensity scores; their batch, as in
+        the competition that CLUE was made for, whose blocks are then named by batches; or nothing.
     source, target
         Names of the modalities; not needed when there are two.
     jobs
@@ -57,7 +61,8 @@ def match_snn(
         If an option is not allowed.
     """
     check_snn_options(k=k, metric=metric)
-    made_by = Provenance("match_snn", {"k": k, "metric": metric})
+    data = grouped(data, within)
+    made_by = Provenance("match_snn", {"k": k, "metric": metric, "within": within})
     solve = one_by_one(partial(_solve, k=k, metric=metric), jobs=jobs)
     return match_labels(data, embedding, solve, made_by, source=source, target=target, progress=progress)
 
