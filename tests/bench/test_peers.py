@@ -254,7 +254,7 @@ def test_a_library_can_start_processes_in_a_worker():
 def test_multivi_gets_its_modalities_in_its_own_order():
     data = make()
     turned = Dataset({n: data[n] for n in ("adt", "rna")}, data.classes)
-    assert list(multivi._roles(turned)) == list(multivi._roles(data)) == ["rna", "protein"]
+    assert list(multivi.roles_of(turned)) == list(multivi.roles_of(data)) == ["rna", "protein"]
 
 
 # ------------------------------------------------------------------------------------------------ the real ones

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BENCHES", "run_bench"]
 
-BENCHES = ("images", "citeseq", "screen", "monitor", "real", "trust")
+BENCHES = ("images", "citeseq", "screen", "monitor", "real", "trust", "clue")
 """Each is the module of its name."""
 
 

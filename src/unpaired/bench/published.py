@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["CITESEQ", "CITESEQ_R2", "IMAGES"]
+__all__ = ["CITESEQ", "CITESEQ_R2", "CLUE_ABLATION", "CLUE_CITESEQ", "IMAGES"]
 
 IMAGES: Mapping[tuple[str, str], str] = {
     ("ps-published+ot", "latent_mse"): "0.0316",
@@ -51,3 +51,31 @@ CITESEQ_R2: Mapping[tuple[str, str], str] = {
     ("random", "r2_unbiased"): "0.173",
     ("pairs", "r2_mse"): "0.224",
 }
+
+CLUE_CITESEQ: Mapping[tuple[str, str], str] = {
+    ("clue", "matching_score_there"): "0.0495",
+    ("clue", "matching_score_back"): "0.0516",
+    ("clue", "foscttm"): "0.0140",
+    ("cobolt", "matching_score_there"): "0.0147",
+    ("cobolt", "matching_score_back"): "0.0123",
+    ("cobolt", "foscttm"): "0.0457",
+    ("multivi", "matching_score_there"): "0.0063",
+    ("multivi", "matching_score_back"): "0.0056",
+    ("multivi", "foscttm"): "0.0872",
+    ("bridge", "matching_score_there"): "0.0126",
+    ("bridge", "matching_score_back"): "0.0102",
+    ("bridge", "foscttm"): "0.0311",
+}
+"""Tu et al. 2022, tables 2 and 4, CITE-seq of the competition (means)."""
+
+CLUE_ABLATION: Mapping[str, tuple[str, str, str]] = {
+    "clue": ("0.0495", "0.0516", "0.0539"),
+    "clue-without-cos": ("0.0400", "0.0423", "0.0451"),
+    "clue-without-cross": ("0.0412", "0.0448", "0.0444"),
+    "clue-without-adversary": ("0.0286", "0.0413", "0.0284"),
+    "clue-cos-only": ("0.0320", "0.0429", "0.0253"),
+    "clue-cross-only": ("0.0210", "0.0233", "0.0250"),
+    "clue-adversary-only": ("0.0098", "0.0114", "0.0115"),
+    "clue-none": ("0.0002", "0.0002", "0.0001"),
+}
+"""Tu et al. 2022, table 5: matching score from genes to proteins, back, and overall with the pairs of ATAC."""

@@ -14,7 +14,7 @@ __all__ = ["bench"]
 
 
 def bench(
-    what: Annotated[str, typer.Argument(help="images, citeseq, screen, monitor, real or trust.")],
+    what: Annotated[str, typer.Argument(help="images, citeseq, screen, monitor, real, trust or clue.")],
     out: Annotated[Path, typer.Option(help="Folder of the results; a bench that was stopped goes on there.")],
     methods: Annotated[str, typer.Option(help="Names, separated by commas; all by default.")] = "",
     seeds: Annotated[int, typer.Option(help="Seeds 0 to N - 1.")] = 3,

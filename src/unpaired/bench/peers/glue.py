@@ -16,7 +16,7 @@ from unpaired.errors import OptionError, UnpairedError
 from unpaired.options import check_integer, check_seed
 from unpaired.seeds import named_seed
 
-__all__ = ["Glue", "missing"]
+__all__ = ["Glue", "OnCpu", "missing"]
 
 _GENES = 2000  # most variable features of each side that the model reads, besides the linked ones
 _FEWEST = 3  # links; with fewer the guidance graph guides nothing
@@ -79,7 +79,7 @@ class Glue:
             raise UnpairedError(why)
         kept = [_kept(m, [link[k] for link in links]) for k, m in enumerate(sides)]
         seed = named_seed(self.seed, "glue")
-        with quiet(seed) as folder, _OnCpu():
+        with quiet(seed) as folder, OnCpu():
             tables = {m.name: _table(m, own) for m, own in zip(sides, kept, strict=True)}
             options: dict[str, Any] = {"directory": str(folder)}
             if self.epochs is not None:
@@ -206,7 +206,7 @@ def _trained(tables: dict[str, Any], graph: Any, given: dict[str, Any], notes: l
     return fit(tables, graph, skip_balance=True, **given)
 
 
-class _OnCpu:
+class OnCpu:
     """Tell scGLUE to stay on the CPU and to let interrupts through, for a while."""
 
     def __enter__(self) -> None:

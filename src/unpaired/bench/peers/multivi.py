@@ -18,7 +18,7 @@ from unpaired.errors import OptionError, UnpairedError
 from unpaired.options import check_integer, check_seed
 from unpaired.seeds import named_seed
 
-__all__ = ["MultiVI", "missing"]
+__all__ = ["MultiVI", "missing", "roles_of", "settings"]
 
 _EPOCHS = 500  # scvi-tools' own default
 _ROLES = {"counts": "rna", "peaks": "atac", "protein": "protein"}
@@ -67,11 +67,11 @@ class MultiVI:
         if self.epochs is not None:
             check_integer("epochs", self.epochs, low=1)
         check_seed(self.seed)
-        roles = _roles(data)
+        roles = roles_of(data)
         if (why := missing()) is not None:
             raise UnpairedError(why)
         seed = named_seed(self.seed, "multivi")
-        with quiet(seed) as folder, _settings(seed, folder):
+        with quiet(seed) as folder, settings(seed, folder):
             try:
                 latent = _train(roles, self.epochs or _EPOCHS)
             except Exception as error:  # whatever breaks in there is its failure, and a row of the bench that says so
@@ -97,7 +97,7 @@ class MultiVI:
         return embedding_of("MultiVI", data, known, made_by)
 
 
-def _roles(data: Dataset) -> dict[str, Modality]:
+def roles_of(data: Dataset) -> dict[str, Modality]:
     """Return MultiVI's name for each modality, or say why it has no use for them."""
     roles: dict[str, Modality] = {}
     for name, modality in data.modalities.items():
@@ -152,12 +152,12 @@ def _padded(modality: Modality, role: str, start: int, n: int, names: list[str])
 
 
 @contextmanager
-def _settings(seed: int, folder: Path) -> Iterator[None]:
+def settings(seed: int, folder: Path) -> Iterator[None]:
     """Give scvi-tools a seed for its split, and a folder for what it writes; afterwards its own again."""
-    settings = import_quietly("scvi").settings
-    before = settings.seed, settings.logging_dir
-    settings.seed, settings.logging_dir = seed, folder
+    theirs = import_quietly("scvi").settings
+    before = theirs.seed, theirs.logging_dir
+    theirs.seed, theirs.logging_dir = seed, folder
     try:
         yield
     finally:
-        settings._seed, settings.logging_dir = before  # the public setter would seed every generator again
+        theirs._seed, theirs.logging_dir = before  # the public setter would seed every generator again
