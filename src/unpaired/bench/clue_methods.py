@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from unpaired.bench.citeseq_prediction import passes
@@ -157,12 +158,11 @@ def _clue(
     soft: bool = False,
 ) -> Answer:
     """Learn CLUE without some terms of its loss, or with partners from a matching where none is known."""
+    import_module("unpaired.embed.clue_fit")  # what a process imports once is no method's time
+    # The same for all shares, and made once: its time is not counted either.
+    matching = match_ot(learn, spaces().learn) if soft else None
     start = time.perf_counter()
     model = _new(cells_in(learn), effort, off)
-    # The same for all shares, and made once: its time is not counted.
-    matching = match_ot(learn, spaces().learn) if soft else None
-    if soft:
-        start = time.perf_counter()
     model.fit(learn, matching=matching)
     return _placed(model, match, time.perf_counter() - start, len(model.history_))
 
@@ -216,9 +216,10 @@ def _random(learn: Dataset, match: Dataset, effort: Effort, before: Answer | Non
 
 
 def _scglue(learn: Dataset, match: Dataset, effort: Effort, before: Answer | None, spaces: Spaces) -> Answer:
-    from unpaired.bench.peers.scclue import ScClue
+    from unpaired.bench.peers.scclue import ScClue, missing
     from unpaired.embed.clue_model import PRESETS
 
+    missing()  # imports it
     seed = named_seed(effort.seed, "scclue")
     start = time.perf_counter()
     model = ScClue(PRESETS[PRESET], planned(cells_in(learn), effort), batch=BATCH, rate=RATE, seed=seed).fit(learn)
@@ -227,8 +228,9 @@ def _scglue(learn: Dataset, match: Dataset, effort: Effort, before: Answer | Non
 
 
 def _multivi(learn: Dataset, match: Dataset, effort: Effort, before: Answer | None, spaces: Spaces) -> Answer:
-    from unpaired.bench.peers.multivi_pairs import place_multivi
+    from unpaired.bench.peers.multivi_pairs import missing, place_multivi
 
+    missing()  # imports it
     epochs = effort.epochs(cells_in(learn) + sum(len(match[n]) for n in SIDES))
     start = time.perf_counter()
     latents, run = place_multivi(learn, match, epochs=epochs, batch=BATCH, seed=named_seed(effort.seed, "multivi"))
