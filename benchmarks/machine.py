@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PACKAGES = ("unpaired", "numpy", "scipy", "numba", "torch", "POT", "jax", "ott-jax", "geomloss", "pykeops")
+PACKAGES = ("unpaired", "numpy", "scipy", "numba", "torch", "scglue", "POT", "jax", "ott-jax", "geomloss", "pykeops")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

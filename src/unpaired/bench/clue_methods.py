@@ -23,7 +23,21 @@ if TYPE_CHECKING:
     from unpaired.embed.clue_learning import Schedule
     from unpaired.embed.clue_model import ClueConfig
 
-__all__ = ["ALIASES", "GROUPS", "METHODS", "OFF", "SHARES", "Answer", "Effort", "Method", "Propensities", "planned"]
+__all__ = [
+    "ALIASES",
+    "BATCH",
+    "GROUPS",
+    "METHODS",
+    "OFF",
+    "PRESET",
+    "RATE",
+    "SHARES",
+    "Answer",
+    "Effort",
+    "Method",
+    "Propensities",
+    "planned",
+]
 
 PRESET = "citeseq"
 BATCH = 128

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -74,8 +74,15 @@ class ScClue:
         self.rate = rate
         self.seed = seed
 
-    def fit(self, data: Dataset) -> Self:
+    def fit(self, data: Dataset, *, watch: Callable[[int], None] | None = None) -> Self:
         """Learn the space; cells are one where ``data.pairs`` say so.
+
+        Parameters
+        ----------
+        data
+            The cells.
+        watch
+            Called after every epoch with its number, from 1.
 
         Raises
         ------
@@ -89,7 +96,7 @@ class ScClue:
         with quiet(self.seed) as folder, OnCpu():
             tables = {n: self._table(m, names[n]) for n, m in data.modalities.items()}
             try:
-                self._model, self.epochs_run_ = self._trained(tables, str(folder))
+                self._model, self.epochs_run_ = self._trained(tables, str(folder), watch)
             except Exception as error:  # whatever breaks in there is its failure, and a row of the bench that says so
                 msg = f"scglue's CLUE failed ({type(error).__name__}: {first_line(error)})."
                 raise UnpairedError(msg) from error
@@ -134,7 +141,7 @@ class ScClue:
             found = net.u2x[target](part, torch.zeros(n, dtype=torch.int64), torch.full((n,), reader.size))
         return np.asarray(found.mean.double().numpy())
 
-    def _trained(self, tables: Mapping[str, Any], folder: str) -> tuple[Any, int]:
+    def _trained(self, tables: Mapping[str, Any], folder: str, watch: Callable[[int], None] | None) -> tuple[Any, int]:
         """Train as its documentation does, and count the epochs."""
         c, plan = self.config, self.schedule
         seed = self.seed % 2**31
@@ -155,8 +162,13 @@ class ScClue:
             **weights, lam_joint_cross=c.lam_cross, lam_real_cross=c.lam_real_cross, lam_sup=0.0, lr=self.rate
         )
         epochs: list[int] = []
-        # It keeps no history; this is called once an epoch to log one.
-        model.trainer.report_metrics = lambda state, _: epochs.append(int(state.epoch))
+
+        def told(state: Any, _: Any) -> None:
+            epochs.append(int(state.epoch))
+            if watch is not None:
+                watch(epochs[-1])
+
+        model.trainer.report_metrics = told  # it keeps no history; this is called after each epoch to log it
         model.fit(
             dict(tables),
             val_split=0.1,
