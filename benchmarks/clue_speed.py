@@ -17,7 +17,7 @@ from typing import Any
 from machine import interleave, median, save, table, times, warn_if_busy
 
 from unpaired.bench.clue_cases import case_of, read_cells
-from unpaired.bench.clue_methods import BATCH, PRESET, RATE
+from unpaired.bench.clue_effort import BATCH, PRESET, RATE
 from unpaired.bench.matching import one_thread
 from unpaired.bench.peers.scclue import ScClue, missing
 from unpaired.data.types import Dataset

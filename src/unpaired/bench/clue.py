@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from unpaired.bench.clue_cases import SIDES, Case, case_of, files_of, read_cells, with_share
-from unpaired.bench.clue_methods import ALIASES, GROUPS, METHODS, Answer, Effort, Propensities
+from unpaired.bench.clue_effort import Answer, Effort, Propensities
+from unpaired.bench.clue_methods import ALIASES, GROUPS, METHODS
 from unpaired.bench.clue_scores import coupling_scores, imputation_score, space_scores
 from unpaired.bench.clue_tables import CASE, write
 from unpaired.bench.matching import one_thread, work_off

@@ -9,113 +9,21 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from unpaired.bench.citeseq_prediction import passes
+import numpy as np
+
 from unpaired.bench.clue_cases import SIDES
-from unpaired.bench.clue_scores import Metric
-from unpaired.data.types import Array, Dataset
-from unpaired.embed.embedding import Embedding
-from unpaired.match.matching import Matching
+from unpaired.bench.clue_effort import BATCH, PRESET, RATE, Answer, Effort, Spaces, cells_in, planned
+from unpaired.data.types import Dataset
 from unpaired.match.transport.front import match_ot
 from unpaired.seeds import named_rng, named_seed
 
 if TYPE_CHECKING:
     from unpaired.embed.clue import Clue
-    from unpaired.embed.clue_learning import Schedule
     from unpaired.embed.clue_model import ClueConfig
 
-__all__ = [
-    "ALIASES",
-    "BATCH",
-    "GROUPS",
-    "METHODS",
-    "OFF",
-    "PRESET",
-    "RATE",
-    "SHARES",
-    "Answer",
-    "Effort",
-    "Method",
-    "Propensities",
-    "planned",
-]
+__all__ = ["ALIASES", "GROUPS", "METHODS", "OFF", "SHARES", "Method"]
 
-PRESET = "citeseq"
-BATCH = 128
-RATE = 2e-3
-_LEARNED = 0.9  # of the cells are learned from, the others choose the epoch
-_DIMS = 40
-
-
-@dataclass(frozen=True, eq=False)
-class Propensities:
-    """The space of the propensity score, which no pair has a say in: made once for all methods that use it.
-
-    Attributes
-    ----------
-    learn, match
-        Places of the cells to learn from, and of those to be matched.
-    seconds
-        Of learning.
-    """
-
-    learn: Embedding
-    match: Embedding
-    seconds: float
-
-
-Spaces = Callable[[], Propensities]
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How long methods learn.
-
-    Attributes
-    ----------
-    steps
-        Of an optimizer; every method passes over its cells as often as makes so many. ``None`` leaves it to them.
-    seed
-        Seed of everything that a method draws.
-    device
-        For our networks.
-    """
-
-    steps: int | None
-    seed: int
-    device: str = "cpu"
-
-    def epochs(self, cells: int) -> int | None:
-        """Return the passes over so many cells, those that choose the epoch among them."""
-        return None if self.steps is None else passes(self.steps, round(_LEARNED * cells), BATCH)
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a method makes of the cells.
-
-    Attributes
-    ----------
-    latents
-        Modality name -> ``(n, d)`` places of the cells to be matched.
-    seconds, epochs
-        Of learning; methods without passes have none.
-    imputed
-        ``(n_source, p)`` counts of the target that the source foretells; ``None`` where a method does not.
-    metric
-        Distance in the space.
-    matching
-        The method's own matching of the cells to be matched, if it makes one.
-    model
-        What was learned, for a method that goes on from it.
-    """
-
-    latents: Mapping[str, Array]
-    seconds: float
-    epochs: int | None = None
-    imputed: Array | None = None
-    metric: Metric = "cosine"
-    matching: Matching | None = None
-    model: Any = None
+_DIMS = 40  # of the random space, as many as CLUE's has
 
 
 @dataclass(frozen=True)
@@ -142,20 +50,6 @@ class Method:
     share: float = 1.0
     after: str | None = None
     missing: Callable[[], str | None] = field(default=lambda: None)
-
-
-def cells_in(data: Dataset) -> int:
-    """Return how many cells a data set has, of which some may be in several modalities."""
-    from unpaired.embed.clue_inputs import slots_of
-
-    return len(slots_of(data, list(data)))
-
-
-def planned(cells: int, effort: Effort) -> Schedule:
-    """Return the schedule of ours for so many cells, which the authors' own package is given too."""
-    from unpaired.embed.clue_learning import schedule
-
-    return schedule(max(1, round(_LEARNED * cells / BATCH)), RATE, effort.epochs(cells))
 
 
 # ------------------------------------------------------------------------------------------------------------ ours
@@ -222,8 +116,12 @@ def _propensity(learn: Dataset, match: Dataset, effort: Effort, before: Answer |
 
 
 def _random(learn: Dataset, match: Dataset, effort: Effort, before: Answer | None, spaces: Spaces) -> Answer:
-    rngs = {n: named_rng(effort.seed, "clue", "random", n) for n in SIDES}
-    return Answer({n: rng.standard_normal((len(match[n]), _DIMS)) for n, rng in rngs.items()}, 0.0)
+    arrays = {}
+    for name in SIDES:
+        order = match[name].order
+        arrays[name] = np.empty((len(order), _DIMS))
+        arrays[name][order] = named_rng(effort.seed, "clue", "random", name).standard_normal((len(order), _DIMS))
+    return Answer(arrays, 0.0)
 
 
 # ----------------------------------------------------------------------------------------------------------- peers

@@ -71,13 +71,13 @@ def imputation_score(imputed: Array, measured: Array) -> float | None:
         ``(n, p)`` counts of the same cells.
     """
     x, y = (np.log1p(np.asarray(v, dtype=np.float64)) for v in (imputed, measured))
-    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
-    size = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
-    varied = (y**2).sum(axis=0) > 0
+    varied = np.ptp(y, axis=0) > 0
     if not varied.any():
         return None
-    # What is imputed alike for all cells tells nothing: r of 0.
-    r = (x * y).sum(axis=0) / np.where(size > 0, size, 1.0)
+    told = np.ptp(x, axis=0) > 0  # what is imputed alike for all cells tells nothing: r of 0
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    size = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
+    r = np.where(told, (x * y).sum(axis=0) / np.where(told & varied, size, 1.0), 0.0)
     return float(r[varied].mean())
 
 
