@@ -16,7 +16,9 @@ __all__ = ["bench"]
 def bench(
     what: Annotated[str, typer.Argument(help="images, citeseq, screen, monitor, real, trust or clue.")],
     out: Annotated[Path, typer.Option(help="Folder of the results; a bench that was stopped goes on there.")],
-    methods: Annotated[str, typer.Option(help="Names, separated by commas; all by default.")] = "",
+    methods: Annotated[
+        str, typer.Option(help="Names (of clue: of tables, too), separated by commas; all by default.")
+    ] = "",
     seeds: Annotated[int, typer.Option(help="Seeds 0 to N - 1.")] = 3,
     preset: Annotated[str, typer.Option(help="smoke, cpu or paper.")] = "cpu",
     data: Annotated[Path | None, typer.Option(help="Folder of data sets, one folder each; or the file.")] = None,
