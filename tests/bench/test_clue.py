@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from unpaired.bench import clue, clue_effort, clue_methods, run_bench
 from unpaired.bench.clue_cases import SIDES, case_of, read_cells, with_share
-from unpaired.bench.clue_effort import Answer, Effort, Propensities
+from unpaired.bench.clue_effort import Answer, Effort, Propensities, Seconds
 from unpaired.bench.clue_methods import GROUPS, METHODS, OFF
 from unpaired.bench.clue_tables import CASE
 from unpaired.bench.options import Options
@@ -60,7 +60,7 @@ def options(out, data, methods=(), seeds=1, **more):
 
 def spaces_of(case):
     model = Propensity(repeats=2, epochs=1, device="cpu", seed=0).fit(case.learn)
-    return lambda: Propensities(model.transform(case.learn), model.transform(case.match), 1.0)
+    return lambda: Propensities(model.transform(case.learn), model.transform(case.match), Seconds())
 
 
 def permuted(data, name, order):
@@ -142,7 +142,7 @@ def test_every_method_is_judged_alike(case):
     other = np.empty_like(place)
     other[partners] = place
     measured = np.asarray(case.match["adt"].X)[partners]
-    scores = clue.judged(Answer({"rna": place, "adt": other}, 0.0, imputed=measured), case)
+    scores = clue.judged(Answer({"rna": place, "adt": other}, imputed=measured), case)
     assert scores["foscttm"] == 0
     assert scores["matching_score"] == pytest.approx(1)
     assert scores["imputation_r"] == pytest.approx(1)

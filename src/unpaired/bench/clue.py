@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unpaired.bench.clue_cases import SIDES, Case, case_of, files_of, read_cells, with_share
-from unpaired.bench.clue_effort import Answer, Effort, Propensities
+from unpaired.bench.clue_effort import Answer, Effort, Propensities, Seconds
 from unpaired.bench.clue_methods import ALIASES, GROUPS, METHODS
 from unpaired.bench.clue_scores import coupling_scores, imputation_score, space_scores
 from unpaired.bench.clue_tables import CASE, write
@@ -147,7 +147,8 @@ def _result(
         scores = judged(answer, case)
     except UnpairedError as error:
         return failed(error), None
-    told: dict[str, Any] = {"scores": scores, "seconds": answer.seconds, "epochs": answer.epochs}
+    told: dict[str, Any] = {"scores": scores, "seconds": answer.seconds.wall, "core_seconds": answer.seconds.core}
+    told["epochs"] = answer.epochs
     told |= {"share": method.share, "cells": {"learn": len(case.learn[SIDES[0]]), "match": len(case.match[SIDES[0]])}}
     return told, answer
 
@@ -172,19 +173,17 @@ def _spaces(case: Case, seed: int, how: _How, store: Store) -> Propensities:
     def embed(data: Dataset) -> tuple[Embedding, dict[str, Any]]:
         if not made:
             made.update(_learned(case.learn, seed, how))
-        return made["model"].transform(data), {"seconds": made["seconds"]}
+        return made["model"].transform(data), asdict(made["seconds"])
 
     learn, _ = store.space(CASE, "propensity learn", seed, partial(embed, case.learn))
     match, told = store.space(CASE, "propensity match", seed, partial(embed, case.match))
-    return Propensities(learn, match, told["seconds"])
+    return Propensities(learn, match, Seconds(**told))
 
 
 def _learned(learn: Dataset, seed: int, how: _How) -> dict[str, Any]:
-    import time
-
     from unpaired.embed.propensity import Propensity
 
-    start = time.perf_counter()
+    start = Seconds.now()
     preset = how.preset
     model = Propensity(repeats=preset.repeats, epochs=preset.epochs, device=how.device, seed=seed).fit(learn)
-    return {"model": model, "seconds": time.perf_counter() - start}
+    return {"model": model, "seconds": start.passed()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,33 @@ from unpaired.match.matching import Matching
 if TYPE_CHECKING:
     from unpaired.embed.clue_learning import Schedule
 
-__all__ = ["BATCH", "PRESET", "RATE", "Answer", "Effort", "Propensities", "Spaces", "cells_in", "planned"]
+__all__ = ["BATCH", "PRESET", "RATE", "Answer", "Effort", "Propensities", "Seconds", "Spaces", "cells_in", "planned"]
 
 PRESET = "citeseq"
 BATCH = 128
 RATE = 2e-3
 _LEARNED = 0.9  # of the cells are learned from, the others choose the epoch
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of learning: by the clock, and of the processor, which others on the same machine change little."""
+
+    wall: float = 0.0
+    core: float = 0.0
+
+    @classmethod
+    def now(cls) -> Seconds:
+        """Return the time of both clocks."""
+        return cls(time.perf_counter(), time.process_time())
+
+    def __add__(self, other: Seconds) -> Seconds:
+        return Seconds(self.wall + other.wall, self.core + other.core)
+
+    def passed(self) -> Seconds:
+        """Return what has passed since this was :meth:`now`."""
+        now = Seconds.now()
+        return Seconds(now.wall - self.wall, now.core - self.core)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +59,7 @@ class Propensities:
 
     learn: Embedding
     match: Embedding
-    seconds: float
+    seconds: Seconds
 
 
 Spaces = Callable[[], Propensities]
@@ -87,7 +109,7 @@ class Answer:
     """
 
     latents: Mapping[str, Array]
-    seconds: float
+    seconds: Seconds = Seconds()
     epochs: int | None = None
     imputed: Array | None = None
     metric: Metric = "cosine"

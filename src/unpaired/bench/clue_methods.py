@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unpaired.bench.clue_cases import SIDES
-from unpaired.bench.clue_effort import BATCH, PRESET, RATE, Answer, Effort, Spaces, cells_in, planned
+from unpaired.bench.clue_effort import BATCH, PRESET, RATE, Answer, Effort, Seconds, Spaces, cells_in, planned
 from unpaired.data.types import Dataset
 from unpaired.match.transport.front import match_ot
 from unpaired.seeds import named_rng, named_seed
@@ -69,10 +68,10 @@ def _clue(
     import_module("unpaired.embed.clue_fit")  # what a process imports once is no method's time
     # The same for all shares, and made once: its time is not counted either.
     matching = match_ot(learn, spaces().learn) if soft else None
-    start = time.perf_counter()
+    start = Seconds.now()
     model = _new(cells_in(learn), effort, off)
     model.fit(learn, matching=matching)
-    return _placed(model, match, time.perf_counter() - start, len(model.history_))
+    return _placed(model, match, start.passed(), len(model.history_))
 
 
 def _new(cells: int, effort: Effort, off: tuple[str, ...]) -> Clue:
@@ -95,14 +94,14 @@ def _new(cells: int, effort: Effort, off: tuple[str, ...]) -> Clue:
 def _extended(learn: Dataset, match: Dataset, effort: Effort, before: Answer | None, spaces: Spaces) -> Answer:
     """Learn on with the cells to be matched, for as many steps again at most."""
     first = before or _clue(learn, match, effort, None, spaces)
-    start, model = time.perf_counter(), first.model
+    start, model = Seconds.now(), first.model
     assert first.epochs is not None
     model.epochs = effort.epochs(cells_in(learn) + sum(len(match[n]) for n in SIDES))
     model.extend(match)
-    return _placed(model, match, first.seconds + time.perf_counter() - start, first.epochs + len(model.history_))
+    return _placed(model, match, first.seconds + start.passed(), first.epochs + len(model.history_))
 
 
-def _placed(model: Clue, match: Dataset, seconds: float, epochs: int) -> Answer:
+def _placed(model: Clue, match: Dataset, seconds: Seconds, epochs: int) -> Answer:
     imputed = model.impute(match, *SIDES).mean
     return Answer(model.transform(match).arrays, seconds, epochs, imputed, model=model)
 
@@ -121,7 +120,7 @@ def _random(learn: Dataset, match: Dataset, effort: Effort, before: Answer | Non
         order = match[name].order
         arrays[name] = np.empty((len(order), _DIMS))
         arrays[name][order] = named_rng(effort.seed, "clue", "random", name).standard_normal((len(order), _DIMS))
-    return Answer(arrays, 0.0)
+    return Answer(arrays)
 
 
 # ----------------------------------------------------------------------------------------------------------- peers
@@ -133,9 +132,9 @@ def _scglue(learn: Dataset, match: Dataset, effort: Effort, before: Answer | Non
 
     missing()  # imports it
     seed = named_seed(effort.seed, "scclue")
-    start = time.perf_counter()
+    start = Seconds.now()
     model = ScClue(PRESETS[PRESET], planned(cells_in(learn), effort), batch=BATCH, rate=RATE, seed=seed).fit(learn)
-    seconds = time.perf_counter() - start
+    seconds = start.passed()
     return Answer(model.transform(match).arrays, seconds, model.epochs_run_, model.impute(match, *SIDES))
 
 
@@ -144,17 +143,17 @@ def _multivi(learn: Dataset, match: Dataset, effort: Effort, before: Answer | No
 
     missing()  # imports it
     epochs = effort.epochs(cells_in(learn) + sum(len(match[n]) for n in SIDES))
-    start = time.perf_counter()
+    start = Seconds.now()
     latents, run = place_multivi(learn, match, epochs=epochs, batch=BATCH, seed=named_seed(effort.seed, "multivi"))
-    return Answer(latents, time.perf_counter() - start, run)
+    return Answer(latents, start.passed(), run)
 
 
 def _bridge(learn: Dataset, match: Dataset, effort: Effort, before: Answer | None, spaces: Spaces) -> Answer:
     from unpaired.bench.peers.bridge import Bridge
 
-    start = time.perf_counter()
+    start = Seconds.now()
     model = Bridge().fit(learn)
-    seconds = time.perf_counter() - start
+    seconds = start.passed()
     return Answer(model.transform(match), seconds, imputed=model.impute(match, *SIDES))
 
 
