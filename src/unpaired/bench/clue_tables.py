@@ -75,7 +75,8 @@ r is Pearson's, of log(1 + counts) over cells, mean over proteins. {learn:,d} ce
 Stage 2 learns on for as many steps again at most, and its seconds and epochs are of both stages. Seconds are of
 learning, on one thread, by the clock and of the processor; those of CLUE with drawn partners are without the propensity
 score and its matching.
-MultiVI learns from the cells to be matched too, as it embeds no others, and is given no imputation here.
+MultiVI learns from the cells to be matched too, as it embeds no others, and imputes nothing here; its own schedule is
+500 epochs at a rate of 1e-4, for which a few thousand steps are few.
 The published figures are of other data (bone marrow, 15,066 cells to be matched, many donors) and of longer training:
 only the order of the methods can be compared.
 """
