@@ -11,8 +11,9 @@ from unpaired.data.preprocess import prepare
 from unpaired.data.types import Dataset, Modality, Pairs
 from unpaired.embed.clue_fit import make_model
 from unpaired.embed.clue_inputs import cells_of, slots_of
-from unpaired.embed.clue_learning import ClueTask, Schedule, grown, schedule, soft_partners, split_cells
+from unpaired.embed.clue_learning import ClueTask, Schedule, grown, schedule, split_cells
 from unpaired.embed.clue_model import ClueConfig, ClueModality, ClueModel
+from unpaired.embed.clue_partners import soft_partners
 from unpaired.embed.clue_reader import fit_reader, read_modalities
 from unpaired.embed.training import train_ensemble
 from unpaired.embed.training_settings import TrainingSettings
@@ -191,7 +192,8 @@ def test_features_of_a_recipe_are_what_is_encoded_and_readings_what_is_decoded(s
 def test_slots_that_are_empty_are_filled_with_cells_of_the_same_part_anew_every_epoch(screen):
     task, cells = made_task(screen().data)
     own = cells.slots[task.train]
-    rows, observed = task.filled(task.train, 0)
+    rows, observed, trust = task.filled(task.train, 0)
+    np.testing.assert_array_equal(trust, 1)
     np.testing.assert_array_equal(observed, own >= 0)
     np.testing.assert_array_equal(rows[observed], own[observed])
     assert (rows >= 0).all()
@@ -200,7 +202,7 @@ def test_slots_that_are_empty_are_filled_with_cells_of_the_same_part_anew_every_
     again, other = task.filled(task.train, 0)[0], task.filled(task.train, 1)[0]
     np.testing.assert_array_equal(again, rows)
     assert (other != rows)[~observed].mean() > 0.5
-    valid, _ = task.filled(task.valid, None)
+    valid = task.filled(task.valid, None).rows
     assert set(valid[:, 0]) <= set(cells.slots[task.valid, 0])
 
 
@@ -214,13 +216,20 @@ def test_partners_are_drawn_from_the_matching_and_true_ones_stay(screen):
     kept_out = set(cells.slots[task.valid, 1])
     seen = []
     for epoch in range(3):
-        rows, observed = task.filled(task.train, epoch)
+        rows, observed, trust = task.filled(task.train, epoch)
         np.testing.assert_array_equal(rows[paired], own[paired])
         assert observed[~paired].all(1).mean() > 0.6  # a partner that chooses the epoch is none
         for a, b in rows[observed.all(1)]:
             assert labels[0][a] == labels[1][b]
         drawn = observed[:, 1] & (own[:, 1] < 0)
         assert not set(rows[drawn, 1]) & kept_out
+        # Of a uniform matching a drawn partner is the true one once in as many times as the label has candidates.
+        for modality, slot in ((0, 1), (1, 0)):
+            mine = observed[:, slot] & (own[:, slot] < 0)
+            label = labels[modality][rows[mine, modality]]
+            size = np.bincount(labels[slot], minlength=4)[label]
+            np.testing.assert_allclose(trust[mine] * size, trust[paired][0])
+        assert trust.mean() == pytest.approx(1)
         seen.append(rows)
     assert (seen[0] != seen[1])[~paired].any(1).mean() > 0.5
     assert task.seen_together().all()
@@ -239,7 +248,7 @@ def test_several_matchings_tell_of_several_modalities(screen):
         up.match_uniform(data, source="peaks", target="rna"),
     ]
     task, _ = made_task(data, all_three)
-    observed = task.filled(task.train, 0)[1]
+    observed = task.filled(task.train, 0).observed
     assert observed.sum(1).max() == 3
     assert task.seen_together().all()
 
@@ -248,7 +257,8 @@ def test_partners_follow_the_matching_not_the_rows(screen):
     """A matching that is sure: every cell's partner is the true one, whatever the order of the rows."""
     made = screen(paired=0)
     task, cells = made_task(made.data, up.match_pairs(made.data, Pairs(made.place)))
-    rows, observed = task.filled(task.train, 0)
+    rows, observed, trust = task.filled(task.train, 0)
+    np.testing.assert_allclose(trust, 1)
     places = [made.place[n][made.data[n].order] for n in made.data]
     whole = observed.all(1)
     assert whole.mean() > 0.8
@@ -319,7 +329,7 @@ def test_learning_brings_the_loss_down(screen):
     task, _ = made_task(screen().data)
     settings = TrainingSettings(8, 16, 1e-2, 0.0, "rmsprop", patience=100, plateau=5)
     history = train_ensemble(task, settings, device="cpu", seed=0, progress=False)
-    assert history[-1] < history[0] - 0.5
+    assert history[-1] < history[0] - 0.3
 
 
 # ------------------------------------------------------------------ growing

@@ -67,6 +67,7 @@ def made_batch(modalities=MODALITIES, seed=0, cells=CELLS):
         [torch.as_tensor(kinds[m.likelihood](m.features), dtype=torch.float64) for m in modalities],
         torch.as_tensor(rng.integers(BATCHES, size=(cells, len(modalities)))),
         torch.as_tensor(observed),
+        torch.as_tensor(rng.exponential(size=cells)),
     )
 
 
@@ -84,7 +85,7 @@ class Slow:
         self.state = {k: v[0].numpy() for k, v in model.state_dict().items()}
         self.kinds = [m.likelihood for m in model.modalities]
         self.x, self.y = ([v.numpy() for v in vs] for vs in (batch.inputs, batch.readings))
-        self.batch, self.seen = batch.batches.numpy(), batch.observed.numpy()
+        self.batch, self.seen, self.trust = (v.numpy() for v in (batch.batches, batch.observed, batch.trust))
         self.slots, self.cells = len(self.kinds), len(self.seen)
         shape, generator = (self.slots, self.cells, self.slots * DIMS), seeded(seed)
         draws = [torch.randn(shape, generator=generator, dtype=torch.float64).numpy() for _ in range(2)]
@@ -143,10 +144,13 @@ class Slow:
         divergence = [[np.sum(m**2 + s**2 - 1 - np.log(s**2)) / 2 for m, s in of] for of in self.codes]
         out["kl"] = sum(np.mean(divergence[k]) / self.y[k].shape[1] for k in slots)
         out["elbo"] = out["nll"] + WEIGHTS["lam_kl"] * out["kl"]
-        out["cross"] = sum(np.mean([self.nll(k, c, self.together(c)) for c in seen[k]]) for k in slots)
+        out["cross"] = sum(np.mean([self.trust[c] * self.nll(k, c, self.together(c)) for c in seen[k]]) for k in slots)
         pairs = [(k, j, [c for c in seen[k] if c in seen[j]]) for k in slots for j in slots if k != j]
-        out["real_cross"] = sum(np.mean([self.nll(k, c, self.u[j][c], j) for c in both]) for k, j, both in pairs)
-        out["cos"] = sum(np.mean([1 - self.u[k][c] @ self.together(c) for c in seen[k]]) for k in slots)
+        out["real_cross"] = sum(
+            np.mean([self.trust[c] * self.nll(k, c, self.u[j][c], j) for c in both]) for k, j, both in pairs
+        )
+        angles = [[self.trust[c] * (1 - self.u[k][c] @ self.together(c)) for c in seen[k]] for k in slots]
+        out["cos"] = sum(map(np.mean, angles))
         told = [
             self.perceptron("discriminator", self.judged[k][c], self.batch[c, k], normed=False, first_only=True)
             for k in slots
@@ -312,7 +316,7 @@ def refilled(batch, seed=9):
         for a, b in ((batch.inputs, other.inputs), (batch.readings, other.readings))
     )
     batches = torch.where(batch.observed, batch.batches, 1 - batch.batches)
-    return Minibatch(inputs, readings, batches, batch.observed)
+    return Minibatch(inputs, readings, batches, batch.observed, batch.trust)
 
 
 @torch.no_grad()
@@ -382,7 +386,7 @@ def test_poor_cells_give_finite_losses_and_gradients(cells, only):
     observed[0] = torch.arange(3) == 0 if only is None else False
     if only is not None:
         observed[:] = torch.arange(3) == only
-    got = computed(model, Minibatch(inputs, readings, batch.batches[:cells], observed))
+    got = computed(model, Minibatch(inputs, readings, batch.batches[:cells], observed, batch.trust[:cells]))
     assert all(bool(torch.isfinite(v)) for v in got)
     got.generator.backward()
     assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in model.parameters())

@@ -19,8 +19,8 @@ from unpaired.errors import NotFittedError, OptionError
 if TYPE_CHECKING:
     from unpaired.embed.clue_fit import Effort, Fitted, Result
     from unpaired.embed.clue_inputs import Cells
-    from unpaired.embed.clue_learning import Soft
     from unpaired.embed.clue_model import ClueConfig
+    from unpaired.embed.clue_partners import Soft
     from unpaired.embed.clue_use import Imputed
     from unpaired.match.matching import Matching
 
@@ -147,7 +147,7 @@ class Clue:
         """
         from unpaired.embed.clue_fit import fit_clue
         from unpaired.embed.clue_inputs import cells_of
-        from unpaired.embed.clue_learning import soft_partners
+        from unpaired.embed.clue_partners import soft_partners
         from unpaired.embed.clue_reader import read_modalities
 
         self.check_options()

@@ -13,8 +13,9 @@ from unpaired._version import __version__
 from unpaired.data.types import Array
 from unpaired.embed.checkpoint import Checkpoint
 from unpaired.embed.clue_inputs import Cells
-from unpaired.embed.clue_learning import ClueTask, Schedule, Soft, grown, schedule
+from unpaired.embed.clue_learning import ClueTask, Schedule, grown, schedule
 from unpaired.embed.clue_model import ClueConfig, ClueModality, ClueModel
+from unpaired.embed.clue_partners import Soft
 from unpaired.embed.clue_reader import Reader
 from unpaired.embed.training import train_ensemble
 from unpaired.embed.training_settings import TrainingSettings

@@ -8,26 +8,21 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from unpaired import options
-from unpaired.data.types import Array, Dataset
+from unpaired.data.types import Array
 from unpaired.embed.clue_inputs import Cells
 from unpaired.embed.clue_losses import Minibatch, discriminator_loss, losses
 from unpaired.embed.clue_model import ClueConfig, ClueModel, Posterior
-from unpaired.errors import OptionError
+from unpaired.embed.clue_partners import Soft
 from unpaired.seeds import named_rng, named_seed
 
-if TYPE_CHECKING:
-    from unpaired.match.matching import Matching
-
-__all__ = ["ClueTask", "Schedule", "Soft", "grown", "schedule", "soft_partners", "split_cells"]
+__all__ = ["ClueTask", "Filled", "Schedule", "grown", "schedule", "split_cells"]
 
 _VALID = 0.1  # of the cells choose the epoch
 _CHUNK = 1024  # cells that are judged at once
@@ -62,62 +57,12 @@ def schedule(steps: int, rate: float, most: int | None = None) -> Schedule:
     return found if most is None else found._replace(epochs=most, burn_in=min(found.burn_in, most // _CYCLE))
 
 
-@dataclass(frozen=True, eq=False)
-class Soft:
-    """Partners drawn from a matching.
+class Filled(NamedTuple):
+    """What lies in the slots of cells: ``(cells, K)`` rows, whether each is observed, and ``(cells,)`` trust."""
 
-    Attributes
-    ----------
-    matching
-        Of modalities ``at``, two positions among those that are learned.
-    at
-        Positions of its source and target.
-    orders
-        Rows of its source and target, in canonical order.
-    """
-
-    matching: Matching
-    at: tuple[int, int]
-    orders: tuple[Array, Array]
-
-    def draw(self, seed: int, *names: str) -> tuple[tuple[int, int, Array], tuple[int, int, Array]]:
-        """Draw a partner of every cell of either side.
-
-        Returns ``(from, to, partners)`` for both directions: positions of the modalities, and for every row of the
-        first a row of the second, -1 where it has no partner; rows in canonical order.
-        """
-        (one, other), (rows, cols) = self.at, self.orders
-        there = self.matching.sample(named_rng(seed, "soft", "there", *names))
-        back = self.matching.transpose.sample(named_rng(seed, "soft", "back", *names))
-        return (one, other, _in_order(there, rows, cols)), (other, one, _in_order(back, cols, rows))
-
-
-def soft_partners(data: Dataset, cells: Cells, matching: Matching | Sequence[Matching] | None) -> tuple[Soft, ...]:
-    """Check matchings against the data that they are of.
-
-    Raises
-    ------
-    OptionError
-        If one is of other modalities, or of other numbers of cells.
-    """
-    names, found = list(data), []
-    for one in [] if matching is None else matching if isinstance(matching, Sequence) else [matching]:
-        for name in (one.source, one.target):
-            options.check_choice("modality of the matching", name, names)
-        sizes = len(data[one.source]), len(data[one.target])
-        if one.shape != sizes:
-            msg = f"the matching is of {one.shape} cells; the data have {sizes[0]} and {sizes[1]}."
-            raise OptionError(msg)
-        at = names.index(one.source), names.index(one.target)
-        found.append(Soft(one, at, (cells.orders[at[0]], cells.orders[at[1]])))
-    return tuple(found)
-
-
-def _in_order(partners: Array, rows: Array, cols: Array) -> Array:
-    """Turn partners of a data set's rows into those of rows in canonical order."""
-    position = np.empty(len(cols) + 1, dtype=np.int64)
-    position[cols], position[-1] = np.arange(len(cols)), -1  # the last entry serves -1
-    return np.asarray(position[partners[rows]])
+    rows: Array
+    observed: Array
+    trust: Array
 
 
 def split_cells(slots: Array, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -208,12 +153,12 @@ class ClueTask:
 
     def batches(self, epoch: int) -> Iterator[tuple[Minibatch, torch.Generator]]:
         """Iterate over the cells to learn from in a random order, each with the generator of the codes."""
-        rows, observed = self.filled(self.train, epoch)
-        order = named_rng(self._seed, "order", str(epoch)).permutation(len(rows))
+        filled = self.filled(self.train, epoch)
+        order = named_rng(self._seed, "order", str(epoch)).permutation(len(self.train))
         self._noise = max(0.0, 1 - epoch / self.burn_in) if self.burn_in else 0.0
         generator = torch.Generator().manual_seed(named_seed(self._seed, "codes", str(epoch)))
         for part in np.array_split(order, self.steps):
-            yield self._minibatch(rows[part], observed[part]), generator
+            yield self._minibatch(filled, part), generator
 
     def loss(self, batch: tuple[Minibatch, torch.Generator], player: int) -> Tensor:
         """Return the loss of encoders and decoders (eq. 15), or of the discriminator (eq. 12)."""
@@ -228,14 +173,14 @@ class ClueTask:
     def validate(self) -> Tensor:
         """Return ``(1,)`` loss of the encoders and decoders, with the same draws every time and without noise."""
         generator = torch.Generator().manual_seed(named_seed(self._seed, "codes", "judged"))
-        rows, observed = self._judged
+        cells = len(self.valid)
         total = torch.zeros(1, device=self._device)
-        for part in np.array_split(np.arange(len(rows)), -(-len(rows) // _CHUNK)):
-            told = losses(self.net, self._minibatch(rows[part], observed[part]), self._config, 0.0, generator)
-            total += told.generator * len(part) / len(rows)
+        for part in np.array_split(np.arange(cells), -(-cells // _CHUNK)):
+            told = losses(self.net, self._minibatch(self._judged, part), self._config, 0.0, generator)
+            total += told.generator * len(part) / cells
         return total
 
-    def filled(self, cells: Array, epoch: int | None) -> tuple[Array, Array]:
+    def filled(self, cells: Array, epoch: int | None) -> Filled:
         """Give cells something in every slot, for an epoch, or once to choose the epoch by.
 
         Parameters
@@ -247,19 +192,22 @@ class ClueTask:
 
         Returns
         -------
-        rows, observed
-            Both ``(cells, K)``. A slot has the cell's own row, or that of a partner drawn from a matching, which counts
-            as observed, or that of a random cell among those to learn from (or to choose by), which does not. While
-            learning no partner is a row of a cell that chooses the epoch.
+        Filled
+            A slot has the cell's own row, or that of a partner drawn from a matching, which counts as observed, or that
+            of a random cell among those to learn from (or to choose by), which does not. While learning no partner is a
+            row of a cell that chooses the epoch. A cell counts by how likely all that is observed of it is its own, so
+            that a few true pairs are heard among many drawn ones.
         """
         slots, name = self._cells.slots, "judged" if epoch is None else str(epoch)
-        rows = slots[cells].copy()
-        for source, target, partners in (p for s in self._soft for p in s.draw(self._seed, *self._ends(s), name)):
+        rows, trust = slots[cells].copy(), np.ones(len(cells))
+        drawn = (p for s in self._soft for p in s.draw(self._seed, *self._ends(s), name))
+        for source, target, partners, likely in drawn:
             if epoch is not None:
                 partners = np.where(np.isin(partners, self._rows(self.valid, target)), -1, partners)  # noqa: PLW2901
             own = slots[cells, source]  # never a partner's partner
             known = (own >= 0) & (own < len(partners)) & (rows[:, target] < 0)  # cells that came later were not matched
             rows[known, target] = partners[own[known]]
+            trust[known] *= np.where(rows[known, target] >= 0, likely[own[known]], 1.0)
         observed = rows >= 0
         for at, missing in enumerate(~observed.T):
             pool = self._rows(cells, at)
@@ -267,16 +215,16 @@ class ClueTask:
                 pool = np.arange(len(self._cells.inputs[at]))
             rng = named_rng(self._seed, "fill", str(at), name)
             rows[missing, at] = pool[rng.integers(len(pool), size=missing.sum())]
-        return rows, observed
+        return Filled(rows, observed, trust / trust.mean())
 
     def seen_together(self) -> Array:
         """``(K, K)`` whether some cell is observed in both modalities while learning."""
-        observed = self.filled(self.train, 0)[1].astype(np.int64)
+        observed = self.filled(self.train, 0).observed.astype(np.int64)
         return np.asarray(observed.T @ observed > 0)
 
     def digest(self) -> str:
         """Return a hash of the cells, and of the partners to choose the epoch by, which tell matchings apart."""
-        drawn = np.concatenate(self._judged, axis=1).astype(np.int64)
+        drawn = np.concatenate(self._judged[:2], axis=1).astype(np.int64)
         return hashlib.sha256(self._cells.digest().encode() + drawn.tobytes()).hexdigest()
 
     @staticmethod
@@ -288,14 +236,16 @@ class ClueTask:
         own = self._cells.slots[cells, at]
         return np.sort(own[own >= 0])
 
-    def _minibatch(self, rows: Array, observed: Array) -> Minibatch:
+    def _minibatch(self, filled: Filled, cells: Array) -> Minibatch:
+        rows, device = filled.rows[cells], self._device
         slots = range(rows.shape[1])
         batches = np.stack([self._codes[k][rows[:, k]] for k in slots], axis=1)
         return Minibatch(
-            inputs=[self._inputs[k][torch.as_tensor(rows[:, k], device=self._device)] for k in slots],
+            inputs=[self._inputs[k][torch.as_tensor(rows[:, k], device=device)] for k in slots],
             readings=[self._readings[k][rows[:, k]] for k in slots],
-            batches=torch.as_tensor(batches, device=self._device),
-            observed=torch.as_tensor(observed, device=self._device),
+            batches=torch.as_tensor(batches, device=device),
+            observed=torch.as_tensor(filled.observed[cells], device=device),
+            trust=torch.as_tensor(filled.trust[cells].astype(np.float32), device=device),
         )
 
 

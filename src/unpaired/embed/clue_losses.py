@@ -31,12 +31,16 @@ class Minibatch(NamedTuple):
         ``(cells, K)`` codes of the batches; a filler has that of the cell it comes from.
     observed
         ``(cells, K)``: whether a slot holds the cell's own readings, and not another cell's.
+    trust
+        ``(cells,)``: what a cell counts where cells are taken as wholes, as many as it is that belong together surely
+        against how likely drawn partners do; one on average.
     """
 
     inputs: Sequence[Tensor]
     readings: Sequence[Tensor]
     batches: Tensor
     observed: Tensor
+    trust: Tensor
 
 
 class Losses(NamedTuple):
@@ -66,9 +70,9 @@ def losses(
     Fillers count in ``nll`` and ``kl``, because what fills a slot is a true reading of its modality, and in ``dsc``,
     so that the discriminator sees as many codes of every modality. They do not count in ``cross``, ``real_cross`` and
     ``cos``, which are of cells as wholes: there, a modality's mean is over the cells in which it is observed (in
-    ``real_cross``: it and the source), and a modality without any adds nothing. Through batch normalisation fillers
-    still have a say while learning. With u_k a code that is drawn from what modality k gives a cell, its length made
-    one, the terms are sums over modalities of:
+    ``real_cross``: it and the source), each times its trust, and a modality without any adds nothing. Through batch
+    normalisation fillers still have a say while learning. With u_k a code that is drawn from what modality k gives a
+    cell, its length made one, the terms are sums over modalities of:
 
     * ``nll`` (eq. 5): minus the log-likelihood of k's readings, decoded from u_k, mean over cells and features;
     * ``kl`` (eq. 3): divergence of the code that k gives from the standard normal distribution, over the whole space,
@@ -115,7 +119,7 @@ def losses(
     if config.lam_real_cross:
         real_cross = _real_cross(model, batch, u, sizes)
     if config.lam_cos:
-        cos = _angles(u, together, batch.observed.T)
+        cos = _angles(u, together, batch.observed.T, batch.trust)
     if config.lam_align:
         dsc = _told(model, mean, batch, noise, generator, fixed=True)
     elbo = nll + config.lam_kl * kl
@@ -183,17 +187,21 @@ def _nll(
 ) -> Tensor:
     """Return minus the log-likelihood of a modality's readings, decoded from codes: mean over cells and features.
 
-    ``size`` has a column for each modality. Of ``seen`` cells only, if they are given; of none it is zero.
+    ``size`` has a column for each modality. Of ``seen`` cells only, if they are given, each times its trust; of none it
+    is zero.
     """
     which, y, told = batch.batches[:, at], batch.readings[at], None if size is None else size[:, at]
+    trust: Tensor | None = None
     if seen is not None:
         # Cells are left out before they are decoded, for the sake of batch normalisation.
         rows = seen.nonzero()[:, 0]
         if not len(rows):
             return code.new_zeros(())
         code, which, y, told = code[rows], which[rows], y[rows], None if told is None else told[rows]
+        trust = batch.trust[rows]
     location, spread = model.decode(at, code, which, told)
-    return negative_log_likelihood(model[at].likelihood, y, location, spread).mean()
+    found = negative_log_likelihood(model[at].likelihood, y, location, spread)
+    return found.mean() if trust is None else (found.mean(1) * trust).mean()
 
 
 def _real_cross(model: ClueModel, batch: Minibatch, u: Tensor, sizes: Sequence[Tensor | None]) -> Tensor:
@@ -207,9 +215,9 @@ def _real_cross(model: ClueModel, batch: Minibatch, u: Tensor, sizes: Sequence[T
     return total
 
 
-def _angles(u: Tensor, together: Tensor, seen: Tensor) -> Tensor:
+def _angles(u: Tensor, together: Tensor, seen: Tensor, trust: Tensor) -> Tensor:
     """Return the sum over modalities of 1 less the cosine to the cells' means, over the cells that each is seen in."""
-    away = (1 - functional.cosine_similarity(u, together[None], dim=2)) * seen
+    away = (1 - functional.cosine_similarity(u, together[None], dim=2)) * seen * trust
     return (away.sum(1) / seen.sum(1).clamp(min=1)).sum()
 
 
