@@ -78,10 +78,11 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A fitted model, its validation losses epoch by epoch, and what is worth knowing of the training."""
+    """A fitted model, its validation losses, how many of the first could not be chosen, and notes of the training."""
 
     fitted: Fitted
     history: list[float]
+    burn_in: int
     notes: tuple[str, ...] = ()
 
 
@@ -124,7 +125,7 @@ def fit_clue(
     notes: tuple[str, ...] = (_TAKEN_UP,) if keep is not None and keep.found else ()
     if not soft and (cells.slots >= 0).sum(axis=1).max() < 2:
         notes = (_ALONE, *notes)
-    return Result(replace(first, together=task.seen_together()), history, notes)
+    return Result(replace(first, together=task.seen_together()), history, planned.burn_in, notes)
 
 
 def extend_clue(fitted: Fitted, cells: Cells, effort: Effort, *, soft: Sequence[Soft], stage: int) -> Result:
@@ -150,7 +151,7 @@ def extend_clue(fitted: Fitted, cells: Cells, effort: Effort, *, soft: Sequence[
     planned = _SECOND._replace(epochs=min(_SECOND.epochs, effort.epochs or _SECOND.epochs))
     history = _learn(task, _settings(planned, effort.batch, _SECOND_RATE), effort, None, names=names)
     seen = tuple(tuple(sorted({*a, *b})) for a, b in zip(fitted.seen, blank.seen, strict=True))
-    return Result(replace(blank, seen=seen, together=fitted.together | task.seen_together()), history)
+    return Result(replace(blank, seen=seen, together=fitted.together | task.seen_together()), history, planned.burn_in)
 
 
 def make_model(
