@@ -12,7 +12,7 @@ import torch
 from unpaired._version import __version__
 from unpaired.data.types import Array
 from unpaired.embed.checkpoint import Checkpoint
-from unpaired.embed.clue_inputs import Cells
+from unpaired.embed.clue_inputs import ALONE, Cells
 from unpaired.embed.clue_learning import ClueTask, Schedule, Soft, grown, schedule
 from unpaired.embed.clue_model import ClueConfig, ClueModality, ClueModel
 from unpaired.embed.clue_reader import Reader
@@ -21,11 +21,6 @@ from unpaired.embed.training_settings import TrainingSettings
 from unpaired.seeds import named_seed
 
 __all__ = ["Effort", "Fitted", "Result", "extend_clue", "fit_clue", "make_model"]
-
-_ALONE = (
-    "no cell is known in two modalities and there is no matching: only the discriminator lays the modalities on each "
-    "other, and it cannot tell which cell belongs to which; give pairs or a matching."
-)
 
 _TAKEN_UP = "the training was taken up again where it had been interrupted."
 
@@ -124,7 +119,7 @@ def fit_clue(
     history = _learn(task, settings, effort, keep, names=("clue",))
     notes: tuple[str, ...] = (_TAKEN_UP,) if keep is not None and keep.found else ()
     if not soft and (cells.slots >= 0).sum(axis=1).max() < 2:
-        notes = (_ALONE, *notes)
+        notes = (ALONE, *notes)
     return Result(replace(first, together=task.seen_together()), history, planned.burn_in, notes)
 
 

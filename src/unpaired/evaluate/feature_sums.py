@@ -54,7 +54,8 @@ class FeatureSums:
     def flat(self) -> Array:
         """``(2, p)`` whether all measured, and all predicted readings of a feature are the same."""
         # Readings are float32: what differs by less than their rounding is one value.
-        return self._high - self._low <= _ROUNDING * np.maximum(np.abs(self._low), np.abs(self._high))
+        flat: Array = self._high - self._low <= _ROUNDING * np.maximum(np.abs(self._low), np.abs(self._high))
+        return flat
 
     @property
     def spread(self) -> Array:

@@ -22,7 +22,7 @@ from unpaired.match.block import Block, Status
 from unpaired.match.blocks import cells_by_label
 from unpaired.match.matching import Matching
 from unpaired.match.transport.solution import Plan
-from unpaired.run.folder import FORMAT, RECORD
+from unpaired.run.folder import CLUE_FORMAT, FORMAT, RECORD
 from unpaired.run.record import FORMAT_VERSION
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def read_record(path: str | Path) -> dict[str, Any]:
         raise DataError([_problem(file, f"cannot be read ({why}).", "Name a folder made by unpaired align.")]) from None
     if not isinstance(record, dict):
         raise DataError([_problem(file, "is not a record.", "Name a folder made by unpaired align.")])
+    if record.get("format") == CLUE_FORMAT:
+        raise DataError([_problem(file, "is the record of a run of unpaired clue.", "Name one of unpaired align.")])
     if record.get("format") != FORMAT or record.get("format_version", 0) > FORMAT_VERSION:
         what = f"has format {record.get('format')!r}, version {record.get('format_version')!r}."
         raise DataError([_problem(file, what, f"This version reads {FORMAT!r} up to {FORMAT_VERSION}.")])
