@@ -75,6 +75,8 @@ def show_clue(result: Any, *, as_json: bool) -> None:
     for one in record["pairs"]["cells"]:
         held = f", {one['held_out']} kept out to judge by" if one["held_out"] else ""
         typer.echo(f"{' and '.join(one['modalities'])}: {one['learned_from']} cells learned from{held}")
+    for one in record["soft_pairs"]:
+        typer.echo(f"soft pairs of {one['source']} and {one['target']}: {one['sentence']}")
     for s in (result.scores or {"latent": []})["latent"]:
         scores = f"matching score {s['matching_score']:.4f} ({s['matching_score_chance']:.4f} by chance), FOSCTTM "
         scores += f"{s['foscttm_source']:.4f} / {s['foscttm_target']:.4f} (0.5 by chance)"

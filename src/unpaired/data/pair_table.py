@@ -95,10 +95,7 @@ def read_pairs(path: str | Path, data: Dataset) -> Pairs:
 def _unknown(file: Path, name: str, data: Dataset, given: Array, rows: Array) -> list[Problem]:
     if not len(given):
         return []
-    verb = "is" if len(given) == 1 else "are"
-    what = (
-        f"column {name!r}: {counted(len(given), 'unknown cell')} {verb} not in the data: {_places(name, given, rows)}."
-    )
+    what = f"column {name!r}: {counted(len(given), 'unknown cell')}: {_places(name, given, rows)}."
     known = [i.removeprefix(f"{name}:") for i in data[name].ids[:2].tolist()]
     return [_problem(file, what, f"Write the names as the file of {name} has them, such as {listed(known)}.")]
 
@@ -110,8 +107,8 @@ def _repeated(file: Path, name: str, given: Array, rows: Array) -> list[Problem]
     if not again.any():
         return []
     places = _places(name, given[again], rows[again])
-    what = f"column {name!r}: {counted(int(again.sum()), 'cell')} that appears more than once: {places}."
-    what = what if again.sum() == 1 else what.replace("appears", "appear")
+    verb = "appears" if again.sum() == 1 else "appear"
+    what = f"column {name!r}: {counted(int(again.sum()), 'cell')} {verb} more than once: {places}."
     return [_problem(file, what, "Keep one row a cell.")]
 
 

@@ -73,7 +73,7 @@ def clue_page(run: Path, record: Mapping[str, Any]) -> str:
             held=sum(c["held_out"] for c in several),
             latent=scores["latent"],
             imputation=[] if table is None else [_imputation(s, table) for s in scores["imputation"]],
-            expected_coverage=EXPECTED_COVERAGE,
+            honest=f"{100 * EXPECTED_COVERAGE:.0f} %",
             state="unknown" if not scores["latent"] else "caution" if _of_scores(concerns) else "good",
             concerns=concerns,
             notes=words.unique(n for n in record["notes"] if not n.startswith(("warning:", "error:"))),
@@ -132,7 +132,7 @@ def _imputed(s: Mapping[str, Any]) -> Iterator[Concern]:
         yield Concern(
             "warning",
             f"{direction} is too sure of itself: {words.percent(s['coverage'])} of the readings lie within 1.96 "
-            f"spreads, where {words.percent(EXPECTED_COVERAGE)} should.",
+            f"spreads, where {100 * EXPECTED_COVERAGE:.0f} % should.",
             "Take the spreads as too small.",
             check="imputation",
         )

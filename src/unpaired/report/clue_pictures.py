@@ -33,7 +33,7 @@ def space_pictures(cells: DrawnCells, record: Mapping[str, Any]) -> dict[str, Ma
     batches = [] if cells.batch is None else np.unique(cells.batch).tolist()
     if cells.batch is not None and len(batches) > 1:
         groups["batch"] = (cells.batch, batches)
-    if record["options"].get("label") is not None:
+    if cells.label is not None:
         groups["label"] = (cells.label, list(record["classes"]))
     umap = record["plane"]["method"] == "UMAP"
     out = {}

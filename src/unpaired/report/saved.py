@@ -37,12 +37,12 @@ class DrawnCells:
     xy
         ``(n, 2)`` coordinates.
     modality, label, batch
-        ``(n,)`` names; ``batch`` is ``None`` where batches are not told apart.
+        ``(n,)`` names; ``None`` where cells are not told apart by their label, or their batch.
     """
 
     xy: Array
     modality: Array
-    label: Array
+    label: Array | None
     batch: Array | None
 
 
@@ -90,7 +90,7 @@ def read_cells(run: Path, names: Sequence[str]) -> DrawnCells:
     except (OSError, KeyError) as error:
         raise _unreadable(file, error) from None
     whole = {key: np.concatenate(parts) for key, parts in found.items()}
-    return DrawnCells(whole["xy"], whole["modality"], whole["label"], whole.get("batch"))
+    return DrawnCells(whole["xy"], whole["modality"], whole.get("label"), whole.get("batch"))
 
 
 def read_features(run: Path) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unpaired.data.labels import ONE_LABEL
 from unpaired.data.split import HeldOut
 from unpaired.data.types import Array, Dataset, Pairs
 from unpaired.embed.embedding import Embedding
@@ -220,9 +221,9 @@ def _anndata(found: ClueFound, name: str, plane: Array) -> AnnData:
     import pandas as pd
 
     modality, held, pairs = found.data[name], found.held_out, found.data.pairs
-    obs = pd.DataFrame(
-        {"label": label_names(found.data, modality)}, index=pd.Index(modality.ids.astype(str), dtype=object)
-    )
+    obs = pd.DataFrame(index=pd.Index(modality.ids.astype(str), dtype=object))
+    if found.data.classes != (ONE_LABEL,):
+        obs["label"] = label_names(found.data, modality)
     if modality.batch is not None:
         obs["batch"] = modality.batch.astype(str).astype(object)
     out = np.zeros(len(modality), bool) if held is None else np.isin(modality.ids, held.data[name].ids)

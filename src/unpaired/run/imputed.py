@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from unpaired._version import __version__
+from unpaired.data.labels import ONE_LABEL
 from unpaired.data.types import Array, Modality
 from unpaired.evaluate.prediction_scores import unique_names
 from unpaired.run.folder import PREDICTIONS
@@ -57,10 +58,9 @@ def write_imputed(
     import h5py
     import pandas as pd
 
-    obs = pd.DataFrame(
-        {"label": np.array([*classes, ""], dtype=object)[cells.labels]},
-        index=pd.Index(cells.ids.astype(str), dtype=object),
-    )
+    obs = pd.DataFrame(index=pd.Index(cells.ids.astype(str), dtype=object))
+    if tuple(classes) != (ONE_LABEL,):
+        obs["label"] = np.array([*classes, ""], dtype=object)[cells.labels]
     if batch is not None:
         obs["batch"] = batch.astype(object)
     adata = anndata.AnnData(obs=obs, var=pd.DataFrame(index=pd.Index(unique_names(names), dtype=object)))

@@ -191,7 +191,7 @@ def _elsewhere(data: Dataset, source: str, target: str, batches: Array | None) -
     other = np.zeros(0, bool) if batches is None or own is None else batches != own.astype(str)
     if batches is None or not other.any():
         return []
-    name = np.unique(batches[other])[0]
+    name = str(batches[other][0])
     return [
         f"{target} was imputed for {int(other.sum()):,} of {len(other):,} cells of {source} as batch {name!r} would "
         f"have read it: there was no cell of {target} in their own batch to learn from."
