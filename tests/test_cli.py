@@ -27,7 +27,7 @@ FAST = ("--label", "perturbation", "--folds", "3", "--repeats", "2", "--classifi
 def test_help_and_version(run_cli):
     code, out, _ = run_cli("--help")
     assert code == 0
-    for verb in ("check", "tune", "align", "translate", "score", "report", "demo"):
+    for verb in ("check", "tune", "align", "translate", "score", "report", "clue", "demo"):
         assert verb in out
     assert run_cli("--version") == (0, version("unpaired") + "\n", "")
 

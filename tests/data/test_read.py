@@ -310,3 +310,17 @@ def test_zarr_of_both_formats(tmp_path, h5mu):
     assert names & {"zarr.json", ".zgroup"}
     if ".zgroup" in names:
         assert json.loads((h5mu.with_suffix(".zarr") / ".zgroup").read_text())["zarr_format"] == 2
+
+
+def test_without_a_label_all_cells_have_one(tmp_path):
+    for name in "ab":
+        pd.DataFrame({"id": ["x", "y", "z"], "f": [1.5, 2, 3], "g": [0.5, 1, 4]}).to_csv(
+            tmp_path / f"{name}.csv", index=False
+        )
+    data, truth = read(tmp_path / "a.csv", tmp_path / "b.csv", label=None, pairing="use")
+    assert data.classes == ("all cells",)
+    assert truth is None
+    for modality in data.modalities.values():
+        assert modality.labels.tolist() == [0, 0, 0]
+    assert data.pairs.partners("a", "b").tolist() == [0, 1, 2]
+    assert data.notes == ()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unpaired.data.split import hold_out
+from unpaired.data.split import hold_out, hold_out_pairs
 from unpaired.data.types import Dataset, Pairs, Truth
 from unpaired.errors import DataError, OptionError
 
@@ -274,3 +274,46 @@ def test_where_some_pairs_are_known_a_fraction_of_them_is_held_out_and_not_all(t
     assert 5 <= out <= 9
     for name in data:
         assert [(held.data[name].labels == code).sum() for code in range(3)] == [12, 12, 12]
+
+
+# ------------------------------------------------------------------ cells known in several modalities
+
+
+@pytest.fixture
+def paired(toy):
+    data, truth = toy()
+    units = {n: np.where(u % 3 == 0, -1, u) for n, u in truth.units.items()}  # a third is not known
+    return replace(data, pairs=Pairs(units))
+
+
+def test_pairs_are_held_out_together_and_single_cells_stay(paired):
+    kept, held = hold_out_pairs(paired, fraction=0.25, seed=0)
+    partners = paired.pairs.partners("rna", "image")
+    assert len(held.data["rna"]) == len(held.data["image"]) == round(0.25 * (partners >= 0).sum())
+    assert held.data.pairs is None
+    assert (held.truth.partners("rna", "image") >= 0).all()
+    out = np.isin(paired["rna"].ids, held.data["rna"].ids)
+    assert (partners[out] >= 0).all()
+    assert sorted(kept["rna"].ids) == sorted(paired["rna"].ids[~out])
+    assert (kept.pairs.partners("rna", "image") >= 0).sum() == (partners >= 0).sum() - out.sum()
+
+
+def test_which_pairs_are_held_out_does_not_depend_on_the_order_of_the_rows(paired):
+    rows = {"rna": np.random.default_rng(1).permutation(60)}
+    first, again = (hold_out_pairs(d, fraction=0.25, seed=3)[1] for d in (paired, paired.take(rows)))
+    assert set(first.data["rna"].ids) == set(again.data["rna"].ids)
+    assert set(first.data["rna"].ids) != set(hold_out_pairs(paired, fraction=0.25, seed=4)[1].data["rna"].ids)
+
+
+def test_cells_without_label_can_be_held_out_and_one_pair_stays(paired):
+    blind = replace(
+        paired, modalities={n: replace(m, labels=np.full_like(m.labels, -1)) for n, m in paired.modalities.items()}
+    )
+    kept, held = hold_out_pairs(blind, fraction=0.999, seed=0)
+    assert (kept.pairs.partners("rna", "image") >= 0).sum() == 1
+    assert len(held.data["rna"]) == (paired.pairs.partners("rna", "image") >= 0).sum() - 1
+
+
+def test_without_pairs_there_is_nothing_to_hold_out(toy):
+    with pytest.raises(OptionError, match="needs a data set with pairs"):
+        hold_out_pairs(toy()[0], fraction=0.1)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unpaired.cli import align, bench, check, run, translate, tune
+from unpaired.cli import align, bench, check, clue, run, translate, tune
 from unpaired.errors import UnpairedError
 
 __all__ = ["app", "main"]
@@ -21,8 +21,8 @@ app = typer.Typer(
     "Exit codes: 2 a wrong option, 3 bad data, 4 a label failed.",
 )
 
-_VERBS = (check.check, tune.tune, align.align, translate.translate, run.score, run.report, bench.bench, align.demo)
-for _verb in _VERBS:
+_MATCHING = (check.check, tune.tune, align.align, translate.translate, run.score, run.report)
+for _verb in (*_MATCHING, clue.clue, bench.bench, align.demo):
     app.command()(_verb)
 
 

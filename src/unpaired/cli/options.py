@@ -13,8 +13,11 @@ __all__ = ["by_name", "number_or_words", "one_or_by_name", "typed", "whole_or_wo
 
 Files = Annotated[list[str], typer.Argument(help="Files as PATH or NAME=PATH: h5ad, h5mu, zarr, npz, csv, parquet.")]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory made by align.")]
+AnyRun = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory made by align or clue.")]
 Label = Annotated[str, typer.Option(help="Column with the label of each sample's experiment.")]
-Batch = Annotated[str | None, typer.Option(help="Column with the batch, kept in the results; no method uses it yet.")]
+Batch = Annotated[
+    str | None, typer.Option(help="Column with the batch, kept in the results; of all verbs only clue learns from it.")
+]
 Layer = Annotated[str | None, typer.Option(help="Layer to read in place of X.")]
 Source = Annotated[str | None, typer.Option(help="Modality to match from; needed when there are more than two.")]
 Target = Annotated[str | None, typer.Option(help="Modality to match to.")]

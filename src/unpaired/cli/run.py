@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from unpaired.cli.options import AsJson, RunDir, Seed
+from unpaired.cli.options import AnyRun, AsJson, RunDir, Seed
 from unpaired.cli.show import score_table
 from unpaired.errors import OptionError
 
@@ -34,7 +34,7 @@ def score(
     typer.echo(json.dumps(scores.to_dict(), indent=1) if as_json else score_table(scores.to_dict()))
 
 
-def report(run: RunDir) -> None:
+def report(run: AnyRun) -> None:
     """Write the report of a run again and print where it is."""
     from unpaired.report.page import write_report
 

@@ -14,7 +14,7 @@ import typer
 
 from unpaired.errors import LabelError
 
-__all__ = ["score_table", "show_alignment", "show_translation", "show_tuning", "talk"]
+__all__ = ["score_table", "show_alignment", "show_clue", "show_translation", "show_tuning", "talk"]
 
 _PARTS = {"train": "train", "test": "test", "label": "held-out label"}
 _DISTANCES = {"l2": "L2", "wasserstein": "W1", "kl_gaussian": "KL"}
@@ -62,6 +62,29 @@ def show_alignment(result: Any, *, as_json: bool) -> None:
     if failed:
         msg = f"{len(failed)} labels failed, first {failed[0]!r}; the report says why."
         raise LabelError(msg)
+
+
+def show_clue(result: Any, *, as_json: bool) -> None:
+    """Print what was learned, how good it is on the cells that were kept out, and where the report is."""
+    page, record = result.path / "report.html", result.record
+    if as_json:
+        said = {"run": str(result.path), "report": str(page), "scores": result.scores}
+        said |= {"cells": record["pairs"]["cells"], "epoch": record["training"]["epoch"], "notes": record["notes"]}
+        typer.echo(json.dumps(said | {"imputed": record["imputed"]}, indent=1))
+        return
+    for one in record["pairs"]["cells"]:
+        held = f", {one['held_out']} kept out to judge by" if one["held_out"] else ""
+        typer.echo(f"{' and '.join(one['modalities'])}: {one['learned_from']} cells learned from{held}")
+    for one in record["soft_pairs"]:
+        typer.echo(f"soft pairs of {one['source']} and {one['target']}: {one['sentence']}")
+    for s in (result.scores or {"latent": []})["latent"]:
+        scores = f"matching score {s['matching_score']:.4f} ({s['matching_score_chance']:.4f} by chance), FOSCTTM "
+        scores += f"{s['foscttm_source']:.4f} / {s['foscttm_target']:.4f} (0.5 by chance)"
+        typer.echo(f"{s['source']} and {s['target']}: {scores}; {s['cells']} cells")
+    for s in (result.scores or {"imputation": []})["imputation"]:
+        middle, cells = _number(s["pearson_quartiles"][1]), s["cells"]
+        typer.echo(f"{s['source']} -> {s['target']}: median correlation of a feature {middle}; {cells} cells")
+    typer.echo(f"report: {page}")
 
 
 def score_table(scores: dict[str, Any]) -> str:

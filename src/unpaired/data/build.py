@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from unpaired.data.check import check_tables
-from unpaired.data.labels import names_of
+from unpaired.data.labels import ONE_LABEL, names_of
 from unpaired.data.pairing import find_units, hide_pairing, limit_cells
 from unpaired.data.preprocess import parse_recipe, prepare
 from unpaired.data.scan import readings
@@ -75,7 +75,7 @@ def tables_from_arrays(
 def build_dataset(
     tables: Sequence[Table],
     *,
-    label: str,
+    label: str | None,
     batch: str | None = None,
     pairing: Literal["none", "use", "hide"] = "none",
     recipes: Mapping[str, str] | str = "auto",
@@ -90,7 +90,7 @@ def build_dataset(
     tables
         The modalities, as found.
     label
-        Column with the label of each cell's experiment.
+        Column with the label of each cell's experiment; ``None`` gives all cells one label.
     batch
         Column with the batch, if any.
     pairing
@@ -135,7 +135,9 @@ def build_dataset(
 # --------------------------------------------------------------------------------------------------------- options
 
 
-def _check_options(tables: Sequence[Table], *, label: str, batch: str | None, recipes: Mapping[str, str] | str) -> None:
+def _check_options(
+    tables: Sequence[Table], *, label: str | None, batch: str | None, recipes: Mapping[str, str] | str
+) -> None:
     names = [t.name for t in tables]
     for name in names:
         if not name or "/" in name or names.count(name) > 1:
@@ -192,8 +194,8 @@ def _table_of(name: str, array: Any, X: Any, columns: Mapping[str, Any]) -> Tabl
 # --------------------------------------------------------------------------------------------------------- data set
 
 
-def _assemble(tables: Sequence[Table], *, label: str, batch: str | None, paired: bool) -> Dataset:
-    labels = {t.name: names_of(t.obs[label]) for t in tables}
+def _assemble(tables: Sequence[Table], *, label: str | None, batch: str | None, paired: bool) -> Dataset:
+    labels = {t.name: [ONE_LABEL] * len(t) if label is None else names_of(t.obs[label]) for t in tables}
     classes = sorted({n for names in labels.values() for n in names if n is not None})
     codes: dict[str | None, int] = {name: k for k, name in enumerate(classes)} | {None: UNKNOWN}
     modalities = {

@@ -22,7 +22,7 @@ __all__ = ["check_tables", "shared_ids"]
 def check_tables(
     tables: Sequence[Table],
     *,
-    label: str,
+    label: str | None,
     batch: str | None = None,
     missing: Literal["median", "error"] = "median",
     recipes: Mapping[str, str] | str = "auto",
@@ -35,7 +35,7 @@ def check_tables(
     tables
         The modalities, as found.
     label
-        Column with the label of each cell's experiment.
+        Column with the label of each cell's experiment; ``None`` where labels are not looked at.
     batch
         Column with the batch, if any.
     missing
@@ -60,7 +60,7 @@ def check_tables(
     for table in tables:
         found += check_values(table, spec=recipe_of(recipes, table.name), missing=missing)
         found += [] if batch is None else _check_batch(table, batch)
-    found += check_labels(tables, label)
+    found += [] if label is None else check_labels(tables, label)
     found += _check_ids(tables) if pairing == "none" else _check_pairs(tables, label, pairing)
     rank = {"error": 0, "warning": 1, "note": 2}
     return tuple(sorted(found, key=lambda p: rank[p.severity]))
@@ -96,7 +96,7 @@ def _check_ids(tables: Sequence[Table]) -> list[Problem]:
     return [Problem("note", _where(tables), f"{what} ({listed(shared, limit=3)}); they are kept apart.", fix)]
 
 
-def _check_pairs(tables: Sequence[Table], label: str, pairing: str) -> list[Problem]:
+def _check_pairs(tables: Sequence[Table], label: str | None, pairing: str) -> list[Problem]:
     shared = shared_ids(tables)
     if not shared:
         numbered = [t.name for t in tables if t.numbered]
@@ -104,7 +104,7 @@ def _check_pairs(tables: Sequence[Table], label: str, pairing: str) -> list[Prob
         what = f"pairing={pairing!r} needs cells with the same id in several modalities, and there is none"
         what += f": {samples}" if samples else ""
         what += f" ({', '.join(numbered)} without ids: rows are only numbered)." if numbered else "."
-        return [Problem("error", _where(tables), what, "Name the same cells alike, or choose pairing='none'.")]
+        return [Problem("error", _where(tables), what, "Name the same cells alike, or do without pairs.")]
     found = []
     for table in tables:
         if not table.numbered and (table.ids == np.arange(len(table)).astype(str)).all():
@@ -112,7 +112,7 @@ def _check_pairs(tables: Sequence[Table], label: str, pairing: str) -> list[Prob
                 f"the ids are the row numbers 0 to {len(table) - 1}: with pairing={pairing!r}, equal rows are one cell."
             )
             found.append(Problem("warning", table.where, what, "Make sure that the rows are in the same order."))
-    return found + _check_disagreement(tables, label, set(shared))
+    return found if label is None else found + _check_disagreement(tables, label, set(shared))
 
 
 def _check_disagreement(tables: Sequence[Table], label: str, shared: set[str]) -> list[Problem]:

@@ -12,7 +12,10 @@ import numpy as np
 
 from unpaired.data.types import Array
 
-__all__ = ["alike", "name_of", "names_of", "near_duplicates"]
+__all__ = ["ONE_LABEL", "alike", "name_of", "names_of", "near_duplicates"]
+
+ONE_LABEL = "all cells"
+"""The label of all cells where none was asked for."""
 
 
 def name_of(value: Any) -> str | None:

@@ -18,7 +18,7 @@ Missing = Literal["median", "error"]
 
 def read(
     *files: str | Path,
-    label: str,
+    label: str | None,
     modalities: Sequence[str] | None = None,
     batch: str | None = None,
     layer: str | None = None,
@@ -35,7 +35,8 @@ def read(
     *files
         Paths, or ``"NAME=PATH"`` to name a modality; a file may hold one modality or several.
     label
-        Column with the label of each cell's experiment.
+        Column with the label of each cell's experiment. ``None`` gives all cells one label, for what looks at none
+        (:class:`unpaired.Clue`).
     modalities
         Names of the modalities to take from the files; all by default.
     batch

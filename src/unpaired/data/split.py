@@ -17,7 +17,7 @@ from unpaired.errors import OptionError
 from unpaired.options import check_choice, check_number, check_seed
 from unpaired.seeds import named_rng
 
-__all__ = ["PARTS", "HeldOut", "Part", "hold_out", "take_truth"]
+__all__ = ["PARTS", "HeldOut", "Part", "hold_out", "hold_out_pairs", "take_truth"]
 
 Part = Literal["test", "label"]
 PARTS: tuple[Part, ...] = ("test", "label")
@@ -145,6 +145,57 @@ def hold_out(
     part = {n: out[n][rows] for n, rows in go.items()}
     known = Truth(data.pairs.units) if truth is None and data.pairs is not None else truth  # nothing learns from these
     return kept, take_truth(truth, stay), HeldOut(held, take_truth(known, go), part, names, float(fraction))
+
+
+def hold_out_pairs(data: Dataset, *, fraction: float, seed: int = 0) -> tuple[Dataset, HeldOut]:
+    """Keep a fraction of the cells that are known in several modalities out of everything that learns.
+
+    Of every combination of modalities so many, whatever their labels, rounded to whole cells; one cell at least stays.
+    Which cells are held out depends on what was measured, not on the order of the rows or their names.
+
+    Parameters
+    ----------
+    data
+        A data set with pairs; not modified.
+    fraction
+        From 0 to below 1.
+    seed
+        Seed of what is drawn, and of the recipes.
+
+    Returns
+    -------
+    Dataset
+        The training cells with their pairs; its recipes are fitted on them alone.
+    HeldOut
+        The others, all of the part ``"test"``, with who is whose partner among them.
+
+    Raises
+    ------
+    OptionError
+        If an option is not allowed, or the data set has no pairs.
+    """
+    _check(data, (), fraction)
+    check_seed(seed)
+    if data.pairs is None:
+        msg = "hold_out_pairs needs a data set with pairs; this one has none."
+        raise OptionError(msg)
+    out = {n: np.zeros(len(m), dtype=bool) for n, m in data.modalities.items()}
+    together = [cell for cell in _cells(data, None) if len(cell) > 1]
+    sizes = Counter(tuple(n for n, _ in cell) for cell in together)
+    room = {kind: min(int(float(fraction) * k + 0.5), k - 1) for kind, k in sizes.items()}
+    for cell in _shuffled(data, together, seed):
+        kind = tuple(n for n, _ in cell)
+        if room[kind] > 0:
+            room[kind] -= 1
+            for name, row in cell:
+                out[name][row] = True
+    stay, go = ({n: np.flatnonzero(o == held) for n, o in out.items()} for held in (False, True))
+    kept, held = data.take(stay), replace(data.take(go), pairs=None)
+    if any(len(rows) for rows in go.values()):
+        recipes = {n: _fitted(m, seed) for n, m in kept.modalities.items()}
+        kept, held = _with_recipes(kept, recipes), _with_recipes(held, recipes)
+    part = {n: np.full(len(rows), "test", dtype="U5") for n, rows in go.items()}
+    return kept, HeldOut(held, take_truth(Truth(data.pairs.units), go), part, (), float(fraction))
 
 
 def take_truth(truth: Truth | None, rows: Mapping[str, Array]) -> Truth | None:

@@ -70,8 +70,9 @@ class Clue:
 
     Attributes
     ----------
-    history_
-        Validation loss of the encoders and decoders (eq. 15) of every epoch, of the last ``fit`` or ``extend``.
+    history_, burn_in_
+        Validation loss of the encoders and decoders (eq. 15) of every epoch, of the last ``fit`` or ``extend``; how
+        many of the first epochs could not be chosen, which a model that was loaded does not know.
     notes_
         What was decided or is worth a warning, as sentences.
 
@@ -219,9 +220,8 @@ class Clue:
         from unpaired.embed.clue_use import coordinates
 
         fitted = self._check_fitted(data)
-        arrays = coordinates(fitted, data)
         dims = tuple(f"{name} {i}" for name in fitted.readers for i in range(fitted.config.dims))
-        return Embedding(arrays, "latent", None, dims, Provenance("Clue", self.used(), self.notes_))
+        return Embedding(coordinates(fitted, data), "latent", None, dims, Provenance("Clue", self.used(), self.notes_))
 
     def impute(
         self,
@@ -326,15 +326,15 @@ class Clue:
         options.check_seed(self.seed)
 
     def _take(self, result: Result, cells: Cells, soft: Sequence[Soft]) -> Self:
-        self.history_, self._fitted, self._learned_from = result.history, result.fitted, (cells, soft)
+        self.history_, self.burn_in_ = result.history, result.burn_in
+        self._fitted, self._learned_from = result.fitted, (cells, soft)
         return self
 
     def _effort(self) -> Effort:
         from unpaired.embed.clue_fit import Effort
         from unpaired.embed.training import resolve_device
 
-        device = resolve_device(self.device)
-        return Effort(self.epochs, self.batch, self.rate, device, self.progress, self.seed)
+        return Effort(self.epochs, self.batch, self.rate, resolve_device(self.device), self.progress, self.seed)
 
     def _config(self) -> ClueConfig:
         from unpaired.embed.clue_model import PRESETS

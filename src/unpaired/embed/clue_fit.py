@@ -12,7 +12,7 @@ import torch
 from unpaired._version import __version__
 from unpaired.data.types import Array
 from unpaired.embed.checkpoint import Checkpoint
-from unpaired.embed.clue_inputs import Cells
+from unpaired.embed.clue_inputs import ALONE, Cells
 from unpaired.embed.clue_learning import ClueTask, Schedule, grown, schedule
 from unpaired.embed.clue_model import ClueConfig, ClueModality, ClueModel
 from unpaired.embed.clue_partners import Soft
@@ -22,11 +22,6 @@ from unpaired.embed.training_settings import TrainingSettings
 from unpaired.seeds import named_seed
 
 __all__ = ["Effort", "Fitted", "Result", "extend_clue", "fit_clue", "make_model"]
-
-_ALONE = (
-    "no cell is known in two modalities and there is no matching: only the discriminator lays the modalities on each "
-    "other, and it cannot tell which cell belongs to which; give pairs or a matching."
-)
 
 _TAKEN_UP = "the training was taken up again where it had been interrupted."
 
@@ -79,10 +74,11 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A fitted model, its validation losses epoch by epoch, and what is worth knowing of the training."""
+    """A fitted model, its validation losses, how many of the first could not be chosen, and notes of the training."""
 
     fitted: Fitted
     history: list[float]
+    burn_in: int
     notes: tuple[str, ...] = ()
 
 
@@ -124,8 +120,8 @@ def fit_clue(
     history = _learn(task, settings, effort, keep, names=("clue",))
     notes: tuple[str, ...] = (_TAKEN_UP,) if keep is not None and keep.found else ()
     if not soft and (cells.slots >= 0).sum(axis=1).max() < 2:
-        notes = (_ALONE, *notes)
-    return Result(replace(first, together=task.seen_together()), history, notes)
+        notes = (ALONE, *notes)
+    return Result(replace(first, together=task.seen_together()), history, planned.burn_in, notes)
 
 
 def extend_clue(fitted: Fitted, cells: Cells, effort: Effort, *, soft: Sequence[Soft], stage: int) -> Result:
@@ -151,7 +147,7 @@ def extend_clue(fitted: Fitted, cells: Cells, effort: Effort, *, soft: Sequence[
     planned = _SECOND._replace(epochs=min(_SECOND.epochs, effort.epochs or _SECOND.epochs))
     history = _learn(task, _settings(planned, effort.batch, _SECOND_RATE), effort, None, names=names)
     seen = tuple(tuple(sorted({*a, *b})) for a, b in zip(fitted.seen, blank.seen, strict=True))
-    return Result(replace(blank, seen=seen, together=fitted.together | task.seen_together()), history)
+    return Result(replace(blank, seen=seen, together=fitted.together | task.seen_together()), history, planned.burn_in)
 
 
 def make_model(

@@ -13,7 +13,13 @@ import scipy.sparse as sp
 from unpaired.data.types import Array, Dataset, Modality
 from unpaired.embed.clue_reader import Reader
 
-__all__ = ["Cells", "batch_names", "cells_of", "slots_of"]
+__all__ = ["ALONE", "Cells", "batch_names", "cells_of", "slots_of"]
+
+ALONE = (
+    "no cell is known in two modalities and there is no matching: only the discriminator lays the modalities on each "
+    "other, and it cannot tell which cell belongs to which; give pairs or a matching."
+)
+"""The note of a model that nothing told which cells belong together."""
 
 
 @dataclass(frozen=True, eq=False)

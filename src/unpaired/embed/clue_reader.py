@@ -21,7 +21,7 @@ from unpaired.errors import DataError, OptionError, Problem
 if TYPE_CHECKING:
     from unpaired.embed.clue_model import Likelihood
 
-__all__ = ["Reader", "fit_reader", "read_modalities"]
+__all__ = ["Reader", "check_table", "fit_reader", "read_modalities"]
 
 _WORDS = {
     "nb": "counts, of a negative binomial distribution",
@@ -131,7 +131,7 @@ def fit_reader(modality: Modality, *, components: int, likelihood: str | None) -
     OptionError
         If readings cannot be what they are said to be.
     """
-    _check_table(modality)
+    check_table(modality)
     _check_finite(modality, modality.recipe)
     sized = are_counts(modality)
     kind = likelihood or _kind(modality, sized=sized)
@@ -226,7 +226,8 @@ def _dense(X: Any) -> Array:
     return np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)
 
 
-def _check_table(modality: Modality) -> None:
+def check_table(modality: Modality) -> None:
+    """Raise :class:`~unpaired.errors.DataError` if these are images, or fewer than two cells."""
     where = f"memory {modality.name}"
     if modality.X.ndim != 2:
         what, fix = "these are images, and CLUE decodes tables.", "Give it features of the images."

@@ -11,13 +11,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from unpaired.data.types import Array
+from unpaired.evaluate.feature_sums import FeatureSums
 from unpaired.seeds import named_rng
 
-__all__ = ["FeatureScores", "PairScores", "Scatter", "as_dense", "mean_reading", "score_pairs"]
+__all__ = ["FeatureScores", "PairScores", "Scatter", "as_dense", "mean_reading", "score_pairs", "unique_names"]
 
 _POINTS = 300  # of a scatter plot
 _CHUNK = 2**22  # readings at a time
-_ROUNDING = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
@@ -161,20 +161,19 @@ def score_pairs(
             part = slice(start, start + step)
             yield as_dense(measured, partners[part]), np.asarray(predicted[part], dtype=np.float64)
 
-    sums = _sums(chunks, k, p)
-    flat_y, flat_f = sums["flat_y"], sums["flat_f"]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        r2 = np.where(flat_y, np.nan, 1 - sums["error"] / sums["yy"])
-        pearson = np.where(flat_y | flat_f, np.nan, sums["yf"] / np.sqrt(sums["yy"] * sums["ff"]))
-    labels = _unique(names)
-    of_mean = float(sums["yy"][~flat_y].sum())
+    sums = FeatureSums(p)
+    for y, f in chunks():
+        sums.add(y, f)
+    (flat_y, flat_f), r2, pearson = sums.flat, sums.r2(), sums.pearson()
+    labels = unique_names(names)
+    of_mean = float(sums.spread[~flat_y].sum())
     scored = int(np.isfinite(pearson).sum())
     return PairScores(
         pairs=k,
         pairs_total=pairs_total,
-        r2=1 - float(sums["error"].sum()) / of_mean if of_mean > 0 else None,
+        r2=1 - float(sums.error.sum()) / of_mean if of_mean > 0 else None,
         r2_of_label=None if guess is None or of_mean <= 0 else 1 - _error(chunks, *guess) / of_mean,
-        mse=float(sums["error"].sum()) / (k * p),
+        mse=float(sums.error.sum()) / (k * p),
         mse_of_mean=of_mean / (k * p),
         pearson=float(np.nanmean(pearson)) if scored else None,
         features=scored,
@@ -201,27 +200,6 @@ def mean_reading(values: Any, rows: Array) -> Array:
     for start in range(0, len(rows), step):
         total += as_dense(values, rows[start : start + step]).sum(axis=0)
     return total / len(rows)
-
-
-def _sums(chunks: Callable[[], Iterator[tuple[Array, Array]]], k: int, p: int) -> dict[str, Array]:
-    """Return sums of squares and products around the means, by feature, and which features are flat; in two passes."""
-    mean_y, mean_f = np.zeros(p), np.zeros(p)
-    low, high = np.full((2, p), np.inf), np.full((2, p), -np.inf)
-    for y, f in chunks():
-        mean_y += y.sum(axis=0) / k
-        mean_f += f.sum(axis=0) / k
-        low = np.minimum(low, [y.min(axis=0), f.min(axis=0)])
-        high = np.maximum(high, [y.max(axis=0), f.max(axis=0)])
-    out = {name: np.zeros(p) for name in ("error", "yy", "ff", "yf")}
-    for y, f in chunks():
-        out["error"] += ((y - f) ** 2).sum(axis=0)
-        from_y, from_f = y - mean_y, f - mean_f
-        out["yy"] += (from_y**2).sum(axis=0)
-        out["ff"] += (from_f**2).sum(axis=0)
-        out["yf"] += (from_y * from_f).sum(axis=0)
-    # Readings are float32: what differs by less than their rounding is one value.
-    flat = high - low <= _ROUNDING * np.maximum(np.abs(low), np.abs(high))
-    return {**out, "flat_y": flat[0], "flat_f": flat[1]}
 
 
 def _error(chunks: Callable[[], Iterator[tuple[Array, Array]]], means: Array, of: Array) -> float:
@@ -260,7 +238,7 @@ def _why(*, flat_measured: bool) -> str:
     return "its predicted readings are all the same: no correlation."
 
 
-def _unique(names: Array) -> list[str]:
+def unique_names(names: Array) -> list[str]:
     """Tell equal names apart: the scores are kept by name."""
     out: dict[str, None] = {}
     seen: Counter[str] = Counter()

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from unpaired.evaluate.checks import CALIBRATION, UNDECIDED
 from unpaired.report.words import number, percent, quantity, unique
 
-__all__ = ["Concern", "find_concerns", "mean_partners", "plain_notes"]
+__all__ = ["Concern", "find_concerns", "mean_partners", "note_concerns", "plain_notes"]
 
 _NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(\.\d+)?(e[+-]?\d+)?(?!\w)")
 
@@ -58,7 +58,7 @@ def find_concerns(record: Mapping[str, Any], scores: Mapping[str, Any] | None) -
         The contents of ``scores.json``, or ``None``.
     """
     found = [
-        *_from_notes(_notes(record)),
+        *note_concerns(_notes(record)),
         *_from_coverage(record["matching"]),
         *_from_blocks(record["matching"]["blocks"]),
         *_from_partners(record["matching"]),
@@ -87,7 +87,8 @@ def _notes(record: Mapping[str, Any]) -> list[str]:
     return [*record["notes"], *record["embedding"]["notes"], *record["matching"]["notes"]]
 
 
-def _from_notes(notes: Sequence[str]) -> Iterator[Concern]:
+def note_concerns(notes: Sequence[str]) -> Iterator[Concern]:
+    """Iterate over the concerns of those notes that are warnings or errors."""
     for note in unique(notes):
         if note.startswith("error:"):
             yield Concern("error", note.removeprefix("error:").strip())

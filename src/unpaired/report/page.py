@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from unpaired.data.types import Array
 from unpaired.errors import OutputError
 from unpaired.files import write_text
 from unpaired.report import pictures, words
+from unpaired.report.clue import clue_page
 from unpaired.report.concerns import find_concerns, mean_partners, plain_notes
+from unpaired.report.environment import environment
 from unpaired.report.refinement import find_refinement, refinement_picture, unsaid_of_refined
 from unpaired.report.saved import read_confidence, read_diagnosis, read_plane, read_scores
 from unpaired.report.translation import METRICS, read_translations
 from unpaired.report.translation_concerns import find_translation_concerns
 from unpaired.report.translation_pictures import translation_pictures
 from unpaired.report.verdict import find_verdict, without_said
+from unpaired.run.clue import is_clue_run, read_clue_record
 from unpaired.run.read import read_record
 
 __all__ = ["write_report"]
@@ -72,7 +72,8 @@ class Metric:
 def write_report(run: str | Path, *, out: str | Path | None = None) -> Path:
     """Write the report of a run: one self-contained page of HTML.
 
-    The page shows what the run saved and computes nothing anew, so it can be written again at any time.
+    The run may be one of ``align`` or of ``clue``. The page shows what it saved and computes nothing anew, so it can
+    be written again at any time.
 
     Parameters
     ----------
@@ -100,28 +101,19 @@ def write_report(run: str | Path, *, out: str | Path | None = None) -> Path:
     """
     run = Path(run)
     file = run / "report.html" if out is None else Path(out)
-    record = read_record(run)
+    render = clue_page if is_clue_run(run) else _render
+    record = read_clue_record(run) if is_clue_run(run) else read_record(run)
     if file.is_dir() or not file.absolute().parent.is_dir():
         why = "is a folder" if file.is_dir() else "is in a folder that does not exist"
         msg = f"{file} {why}; name a file in a folder that exists."
         raise OutputError(msg)
-    write_text(file, _render(run, record))
+    write_text(file, render(run, record))
     return file
 
 
 def _render(run: Path, record: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(
-        loader=PackageLoader("unpaired", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters |= {n: getattr(words, n) for n in ("count", "duration", "fixed", "number", "percent", "setting")}
-    pages.filters |= {"capitalise": lambda text: text[:1].upper() + text[1:]}
-    pages.filters |= {"quantity": words.quantity, "words": lambda name: _NAMES.get(name, name)}
+    pages = environment()
+    pages.filters["words"] = lambda name: _NAMES.get(name, name)
     pages.filters["without"] = lambda options, name: {k: v for k, v in options.items() if k != name}
     scores, diagnosis = read_scores(run), read_diagnosis(run)
     translations = read_translations(run)
@@ -145,7 +137,9 @@ def _render(run: Path, record: Mapping[str, Any]) -> str:
         kinds=_classifier_kinds(record),
         metrics=[] if scores is None else _metrics(scores),
         left_out={} if scores is None else words.by_reason(scores["coverage"]["left_out"]),
-        plots_space=pictures.space_pictures(xy, _codes(modality, names), names, _codes(label, classes), classes),
+        plots_space=pictures.space_pictures(
+            xy, pictures.codes(modality, names), names, pictures.codes(label, classes), classes
+        ),
         plots_classifier={
             n: pictures.classifier_pictures(q, record["embedding"]["dims"], n) for n, q in record["classifiers"].items()
         },
@@ -159,12 +153,6 @@ def _render(run: Path, record: Mapping[str, Any]) -> str:
         distance_names=METRICS,
         many=_MANY,
     )
-
-
-def _codes(values: Array, names: Sequence[str]) -> Array:
-    """Codes into ``names``; -1 for what is not among them, an unknown label."""
-    code = {n: i for i, n in enumerate(names)}
-    return np.array([code.get(str(v), -1) for v in values], dtype=np.int64)
 
 
 def _classifier_kinds(record: Mapping[str, Any]) -> dict[str, str]:

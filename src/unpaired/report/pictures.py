@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "classifier_pictures",
+    "codes",
     "foscttm_picture",
     "inline_png",
     "inline_svg",
@@ -54,6 +55,12 @@ def space_pictures(
         inline_png(by_modality, "The common space, cells coloured by modality"),
         inline_png(by_label, "The common space, cells coloured by label"),
     ]
+
+
+def codes(values: Array, names: Sequence[str]) -> Array:
+    """Codes into ``names``; -1 for what is not among them, an unknown label."""
+    code = {n: i for i, n in enumerate(names)}
+    return np.array([code.get(str(v), -1) for v in values], dtype=np.int64)
 
 
 def partners_picture(blocks: Sequence[Mapping[str, Any]]) -> Markup | None:

@@ -68,13 +68,17 @@ def feature_bars(
     return ax
 
 
-def feature_histogram(values: Sequence[float], *, ax: Axes | None = None) -> Axes:
+def feature_histogram(
+    values: Sequence[float], *, xlabel: str = "R² (higher is better, 1 is perfect)", ax: Axes | None = None
+) -> Axes:
     """Draw how many features are predicted how well; what is below -1 is counted in the first bar.
 
     Parameters
     ----------
     values
-        R² of the features.
+        R², or another score that is 1 at best, of the features.
+    xlabel
+        Name of the score.
     ax
         Where to draw; a new figure by default.
     """
@@ -83,7 +87,7 @@ def feature_histogram(values: Sequence[float], *, ax: Axes | None = None) -> Axe
     low = np.floor(20 * min(0.0, float(np.nanmin(shown)))) / 20
     ax.hist(shown, bins=np.arange(low, 1.0 + 1e-9, 0.05).tolist(), color=COLOURS[5], edgecolor="white", linewidth=0.5)
     ax.axvline(0.0, color=INK, linestyle="--", linewidth=1)
-    ax.set(xlim=(low - 0.02, 1.02), xlabel="R² (higher is better, 1 is perfect)", ylabel="features")
+    ax.set(xlim=(low - 0.02, 1.02), xlabel=xlabel, ylabel="features")
     ax.locator_params(axis="y", integer=True)
     return tidy(ax)
 
@@ -162,26 +166,41 @@ def distance_panels(labels: Sequence[str], panels: Mapping[str, tuple[Sequence[f
     return axes[0]
 
 
-def training_curve(history: Sequence[float], *, ax: Axes | None = None) -> Axes:
+def training_curve(
+    history: Sequence[float],
+    *,
+    burn_in: int = 0,
+    ylabel: str = "loss on held-out matched cells",
+    ax: Axes | None = None,
+) -> Axes:
     """Draw the loss on cells that training did not see, by epoch, and its lowest point.
 
     Parameters
     ----------
     history
         The loss after each epoch; NaN where it is not known.
+    burn_in
+        First epochs that are not judged: they are shaded, and the lowest point is not among them.
+    ylabel
+        What the loss is of.
     ax
         Where to draw; a new figure by default.
     """
     ax = new_axes(ax, 5.6, 2.6)
     loss = np.asarray(history, dtype=float)
     epoch = np.arange(1, len(loss) + 1)
+    if burn_in:
+        ax.axvspan(0.5, burn_in + 0.5, color=GREY, alpha=0.25, linewidth=0, zorder=0)
+        place = ax.get_xaxis_transform()
+        ax.text(0.8, 0.04, "burn-in", transform=place, ha="left", va="bottom", fontsize=SIZE, color=INK)
     ax.plot(epoch, loss, color=COLOURS[0], linewidth=1.4, marker="o" if len(loss) < 20 else None, markersize=3)
-    if np.isfinite(loss).any():
-        best = int(np.nanargmin(loss))
+    judged = np.where(epoch > burn_in, loss, np.nan)
+    if np.isfinite(judged).any():
+        best = int(np.nanargmin(judged))
         ax.scatter([epoch[best]], [loss[best]], s=36, color=COLOURS[4], zorder=3, clip_on=False)
         text = f"lowest: {number(float(loss[best]))}, epoch {epoch[best]}"
         ax.text(0.98, 0.96, text, transform=ax.transAxes, ha="right", va="top", fontsize=SIZE, color=COLOURS[4])
-    ax.set(xlabel="epoch", ylabel="loss on held-out matched cells")
+    ax.set(xlabel="epoch", ylabel=ylabel)
     ax.locator_params(axis="x", integer=True)
     return tidy(ax)
 

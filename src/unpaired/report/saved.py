@@ -4,15 +4,46 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unpaired.data.types import Array
 from unpaired.errors import DataError, Problem
+from unpaired.run.clue import LATENTS, PER_FEATURE
 
-__all__ = ["read_confidence", "read_diagnosis", "read_plane", "read_scores"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "DrawnCells",
+    "read_cells",
+    "read_confidence",
+    "read_diagnosis",
+    "read_features",
+    "read_plane",
+    "read_scores",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnCells:
+    """Cells of a picture, one entry each.
+
+    Attributes
+    ----------
+    xy
+        ``(n, 2)`` coordinates.
+    modality, label, batch
+        ``(n,)`` names; ``None`` where cells are not told apart by their label, or their batch.
+    """
+
+    xy: Array
+    modality: Array
+    label: Array | None
+    batch: Array | None
 
 
 def read_scores(run: Path) -> dict[str, Any] | None:
@@ -38,6 +69,42 @@ def read_plane(run: Path) -> tuple[Array, Array, Array]:
     except (OSError, KeyError) as error:
         raise _unreadable(file, error) from None
     return xy, modality, label
+
+
+def read_cells(run: Path, names: Sequence[str]) -> DrawnCells:
+    """Return the cells of these modalities that are drawn in the picture of a run of ``unpaired clue``."""
+    import h5py
+    from anndata.io import read_elem
+
+    file, found = run / LATENTS, dict[str, list[Array]]()
+    try:
+        with h5py.File(file, "r") as store:
+            for name in names:
+                own = store[f"mod/{name}"]
+                xy = np.asarray(read_elem(own["obsm/X_unpaired_2d"]))
+                drawn = np.isfinite(xy[:, 0])
+                found.setdefault("xy", []).append(xy[drawn])
+                found.setdefault("modality", []).append(np.repeat(np.array(name, dtype=object), drawn.sum()))
+                for key in (k for k in ("label", "batch") if f"obs/{k}" in own):
+                    found.setdefault(key, []).append(np.asarray(read_elem(own[f"obs/{key}"]), dtype=object)[drawn])
+    except (OSError, KeyError) as error:
+        raise _unreadable(file, error) from None
+    whole = {key: np.concatenate(parts) for key, parts in found.items()}
+    return DrawnCells(whole["xy"], whole["modality"], whole.get("label"), whole.get("batch"))
+
+
+def read_features(run: Path) -> pd.DataFrame:
+    """Return the scores of imputed readings, a row a feature and direction."""
+    import pandas as pd
+
+    file = run / PER_FEATURE
+    try:
+        # A feature may be called NA: only numbers can be missing.
+        missing = {k: [""] for k in ("pearson", "r2", "coverage")}
+        text = dict.fromkeys(("source", "target", "feature"), str)
+        return pd.read_csv(file, dtype=text, keep_default_na=False, na_values=missing)
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, error) from None
 
 
 def read_confidence(run: Path, names: Sequence[str]) -> dict[str, Array]:
@@ -66,4 +133,4 @@ def _read_json(file: Path) -> dict[str, Any] | None:
 
 def _unreadable(file: Path, error: Exception) -> DataError:
     why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
-    return DataError([Problem("error", str(file), f"cannot be read ({why}).", "Run unpaired align again.")])
+    return DataError([Problem("error", str(file), f"cannot be read ({why}).", "Make the run again.")])

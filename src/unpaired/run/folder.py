@@ -14,6 +14,7 @@ from unpaired.errors import OutputError
 from unpaired.files import mode
 
 __all__ = [
+    "CLUE_FORMAT",
     "FORMAT",
     "PREDICTIONS",
     "RECORD",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 FORMAT = "unpaired-run"
+CLUE_FORMAT = "unpaired-clue-run"
 RECORD = "run.json"
 """The file that makes a folder a run."""
 
@@ -44,7 +46,7 @@ PREDICTIONS = "unpaired-predictions"
 TUNING = "unpaired-tuning"
 """What a file of what ``tune`` found says of itself."""
 
-_FORMATS = {RECORD: FORMAT, TRANSLATION: TRANSLATION_FORMAT}
+_FORMATS = {RECORD: (FORMAT, CLUE_FORMAT), TRANSLATION: (TRANSLATION_FORMAT,)}
 _NOUNS = {RECORD: "run", TRANSLATION: "translation"}
 
 
@@ -87,10 +89,10 @@ def _check_parent(out: Path) -> None:
 
 
 def _written(out: Path, record: str) -> set[str]:
-    """Names of the files that a run (a translation) in this folder consists of; empty if it is none."""
+    """Names of the files that a run (a translation) in this folder consists of, ``model/model.json``; empty if none."""
     try:
         found = json.loads((out / record).read_text(encoding="utf-8"))
-        return {record, "report.html", *found["outputs"]} if found["format"] == _FORMATS[record] else set()
+        return {record, "report.html", *found["outputs"]} if found["format"] in _FORMATS[record] else set()
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 
@@ -100,6 +102,11 @@ def _foreign(out: Path, written: set[str]) -> Path | None:
     for path in sorted(out.iterdir()):
         if path.name == TRANSLATIONS and RECORD in written:
             if (foreign := _foreign_translation(path)) is not None:
+                return Path(path.name) / foreign
+        elif inside := {w.removeprefix(f"{path.name}/") for w in written if w.startswith(f"{path.name}/")}:
+            if not path.is_dir() or path.is_symlink():
+                return Path(path.name)
+            if (foreign := _foreign(path, inside)) is not None:
                 return Path(path.name) / foreign
         elif path.name not in written and not (TRANSLATION in written and _is_predictions(path)):
             return Path(path.name)

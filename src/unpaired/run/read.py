@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from unpaired.data.pair_table import read_units
 from unpaired.data.preprocess import Recipe
 from unpaired.data.split import HeldOut
 from unpaired.data.types import UNKNOWN, Array, Dataset, Modality, Truth
@@ -21,7 +22,7 @@ from unpaired.match.block import Block, Status
 from unpaired.match.blocks import cells_by_label
 from unpaired.match.matching import Matching
 from unpaired.match.transport.solution import Plan
-from unpaired.run.folder import FORMAT, RECORD
+from unpaired.run.folder import CLUE_FORMAT, FORMAT, RECORD
 from unpaired.run.record import FORMAT_VERSION
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def read_record(path: str | Path) -> dict[str, Any]:
         raise DataError([_problem(file, f"cannot be read ({why}).", "Name a folder made by unpaired align.")]) from None
     if not isinstance(record, dict):
         raise DataError([_problem(file, "is not a record.", "Name a folder made by unpaired align.")])
+    if record.get("format") == CLUE_FORMAT:
+        raise DataError([_problem(file, "is the record of a run of unpaired clue.", "Name one of unpaired align.")])
     if record.get("format") != FORMAT or record.get("format_version", 0) > FORMAT_VERSION:
         what = f"has format {record.get('format')!r}, version {record.get('format_version')!r}."
         raise DataError([_problem(file, what, f"This version reads {FORMAT!r} up to {FORMAT_VERSION}.")])
@@ -163,35 +166,7 @@ def read_truth(path: str | Path, data: Dataset) -> Truth:
     DataError
         If a column is missing, or a name is unknown or appears twice.
     """
-    import pandas as pd
-
-    file = Path(path)
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DataError([_problem(file, f"cannot be read ({error}).", "It must be a CSV file.")]) from None
-    problems, units = [], {}
-    for name in data:
-        if name not in table:
-            units[name] = np.full(len(data[name]), -1)
-            continue
-        ids = pd.Index(data[name].ids.astype(str))
-        given = table[name].map(lambda v, n=name: v if not v or v.startswith(f"{n}:") else f"{n}:{v}").to_numpy()
-        lines = np.flatnonzero(given != "")
-        rows = ids.get_indexer(given[lines])
-        unknown, repeated = given[lines][rows < 0], pd.Series(given[lines]).duplicated()
-        if len(unknown):
-            problems.append(_problem(file, f"column {name!r}: {len(unknown)} unknown cells, first {unknown[0]!r}.", ""))
-        elif repeated.any():
-            first = given[lines][repeated.to_numpy()][0]
-            problems.append(
-                _problem(file, f"column {name!r}: {first!r} appears more than once.", "Keep one line a cell.")
-            )
-        units[name] = np.full(len(ids), -1)
-        units[name][rows[rows >= 0]] = lines[rows >= 0]
-    missing = [n for n in data if n not in table]
-    if len(data) - len(missing) < 2:
-        problems.append(_problem(file, f"has columns {list(table)}.", f"Name them as the modalities: {list(data)}."))
+    units, _, problems = read_units(path, data)
     if problems:
         raise DataError(problems)
     return Truth(units)

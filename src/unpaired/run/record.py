@@ -24,7 +24,7 @@ from unpaired.match.matching import Matching
 from unpaired.match.transport.solution import Plan
 from unpaired.run.folder import FORMAT
 
-__all__ = ["FORMAT_VERSION", "make_record", "plain", "record_head", "versions"]
+__all__ = ["FORMAT_VERSION", "make_record", "modality_record", "plain", "record_head", "versions"]
 
 FORMAT_VERSION = 4
 _LIBRARIES = ("numpy", "scipy", "pandas", "anndata", "mudata", "scikit-learn", "numba", "torch", "lightning")
@@ -48,7 +48,7 @@ def make_record(
         "seconds": plain(timings),
         "notes": list(data.notes),
         "classes": list(data.classes),
-        "modalities": {n: _modality(data, n) for n in data},
+        "modalities": {n: modality_record(data, n) | {"features": _features(data, n)} for n in data},
         "held_out": None if held_out is None else _held_out(held_out),
         "embedding": {"space": embedding.space, "dims": list(embedding.dims), **_provenance(embedding.made_by)},
         "classifiers": {} if propensity is None else {n: plain(asdict(q)) for n, q in propensity.validation_.items()},
@@ -94,7 +94,8 @@ def _provenance(made_by: Provenance) -> dict[str, Any]:
     return {"method": made_by.method, "options": plain(made_by.options), "notes": list(made_by.notes)}
 
 
-def _modality(data: Dataset, name: str) -> dict[str, Any]:
+def modality_record(data: Dataset, name: str) -> dict[str, Any]:
+    """Return what is said of a modality: its size, its recipe, and how many cells of each label it has."""
     modality = data[name]
     recipe = modality.recipe
     known = modality.labels[modality.labels >= 0]
@@ -103,12 +104,15 @@ def _modality(data: Dataset, name: str) -> dict[str, Any]:
         "cells": len(modality),
         "unlabelled": int(len(modality) - len(known)),
         "shape": [int(s) for s in modality.X.shape[1:]],
-        "features": int(np.prod(modality.features.shape[1:])),
         "recipe": None
         if recipe is None
         else {"name": recipe.name, "reason": recipe.reason, "options": dict(recipe.options)},
         "cells_by_label": {c: int(k) for c, k in zip(data.classes, counts, strict=True) if k},
     }
+
+
+def _features(data: Dataset, name: str) -> int:
+    return int(np.prod(data[name].features.shape[1:]))
 
 
 def _held_out(held_out: HeldOut) -> dict[str, Any]:

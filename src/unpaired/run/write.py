@@ -21,13 +21,14 @@ from unpaired.files import sha256, write_arrays, write_json
 from unpaired.match.matching import Matching
 from unpaired.match.transport.solution import Plan
 from unpaired.run.folder import RECORD, new_folder
+from unpaired.run.plane import principal_plane
 from unpaired.run.record import make_record, plain
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-__all__ = ["KEEP", "as_written", "fill_run", "write_run"]
+__all__ = ["KEEP", "as_written", "fill_run", "label_names", "write_run"]
 
 KEEP = 0.999
 """Of every row of the coupling, the largest entries that hold this much of its mass are written."""
@@ -200,10 +201,10 @@ def _write_h5mu(
         cells[name].obsm["X_unpaired_refined"] = values
     with mudata.set_options(pull_on_update=False):
         mdata = mudata.MuData(cells)
-        mdata.obs["label"] = np.concatenate([_label_names(data, m) for m in data.modalities.values()])
+        mdata.obs["label"] = np.concatenate([label_names(data, m) for m in data.modalities.values()])
         mdata.obs["modality"] = np.concatenate([np.repeat(n, len(m)) for n, m in data.modalities.items()])
         mdata.obsm["X_unpaired"] = np.concatenate([embedding[n] for n in data])
-        mdata.obsm["X_unpaired_2d"] = _plane(mdata.obsm["X_unpaired"])
+        mdata.obsm["X_unpaired_2d"] = principal_plane(mdata.obsm["X_unpaired"])
         mdata.obsp["unpaired_coupling"] = _whole_coupling(data, matching)
         mdata.uns["unpaired"] = {
             "source": matching.source,
@@ -246,7 +247,7 @@ def _readings(data: Dataset, name: str) -> AnnData:
     import pandas as pd
 
     modality = data[name]
-    obs = pd.DataFrame({"label": _label_names(data, modality)}, index=modality.ids.astype(str))
+    obs = pd.DataFrame({"label": label_names(data, modality)}, index=modality.ids.astype(str))
     if modality.batch is not None:
         obs["batch"] = modality.batch.astype(str)
     X = modality.X
@@ -257,21 +258,13 @@ def _readings(data: Dataset, name: str) -> AnnData:
     return adata
 
 
-def _plane(x: Array) -> Array:
-    """First two principal components of the space, for the picture in the report."""
-    from sklearn.decomposition import PCA
-
-    flat = PCA(n_components=min(2, x.shape[1]), svd_solver="covariance_eigh").fit_transform(x)
-    return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
-
-
 def _softmax(x: Array) -> Array:
     from scipy.special import softmax
 
     return np.asarray(softmax(x, axis=1))
 
 
-def _label_names(data: Dataset, modality: Modality) -> Array:
+def label_names(data: Dataset, modality: Modality) -> Array:
     """Names of the labels; an unknown one is the empty string, which no label can be."""
     return np.array([*data.classes, ""], dtype=object)[modality.labels]
 

@@ -13,7 +13,7 @@ from unpaired.data.load import split_name
 from unpaired.data.types import Dataset, Truth
 from unpaired.embed.embedding import Embedding
 from unpaired.embed.propensity import Propensity
-from unpaired.errors import DataError, OptionError, OutputError
+from unpaired.errors import DataError, OptionError
 from unpaired.evaluate.confidence import Confidence, SelectiveRisk, confidence, selective_risk
 from unpaired.evaluate.diagnose import diagnose
 from unpaired.evaluate.diagnosis import Diagnosis
@@ -28,11 +28,12 @@ from unpaired.run.folder import check_target, new_folder
 from unpaired.run.write import as_written, fill_run
 from unpaired.workflow.reading import check_reading, describe, keep_out, read_files
 from unpaired.workflow.refine import refine
-from unpaired.workflow.steps import log, progress, step
+from unpaired.workflow.steps import beside, log, progress, step
 
 __all__ = ["METHODS", "AlignOptions", "AlignResult", "align", "demo"]
 
 METHODS = ("ot", "snn", "uniform", "random")
+_ROUNDS = "refine"  # ending of the folder where finished rounds wait
 
 
 @dataclass(frozen=True)
@@ -190,10 +191,7 @@ def _check_refine(chosen: AlignOptions, out: Path) -> None:
     if chosen.repeats == 1:  # eps could be a number then, but not with refine
         msg = "refine needs the noise of two or more repeats; raise repeats, or leave out refine."
         raise OptionError(msg)
-    folder = _rounds_folder(out)
-    if folder.exists() and not folder.is_dir():
-        msg = f"{folder} is where finished rounds would be kept, and is no folder; choose another name for the run."
-        raise OutputError(msg)
+    beside(out, _ROUNDS)
 
 
 def _run(
@@ -219,7 +217,7 @@ def _run(
         sure = confidence(written, data)
         diagnosis = diagnose(data, space, written, sure=sure, seed=chosen.seed)
     refined = None
-    rounds = _rounds_folder(Path(out))  # now: a run written over the folder that one stands in leaves none to ask
+    rounds = beside(Path(out), _ROUNDS)  # now: a run written over the folder that one stands in leaves none to ask
     if chosen.refine != "off":
         with step(clock, "refining"):
             refined, matching = _refine(data, space, matching, chosen, diagnosis, rounds)
@@ -270,12 +268,6 @@ def _risk(matching: Matching, truth: Truth, data: Dataset, sure: Confidence) -> 
         return selective_risk(matching, truth, data, sure=sure)
     except DataError:
         return None
-
-
-def _rounds_folder(out: Path) -> Path:
-    """Where finished rounds wait until the run is written: beside it, for it appears whole or not at all."""
-    out = out.absolute()  # of "." alone there is no name
-    return out.with_name(f"{out.name}.refine")
 
 
 def _refine(
