@@ -229,10 +229,37 @@ def test_partners_are_drawn_from_the_matching_and_true_ones_stay(screen):
             label = labels[modality][rows[mine, modality]]
             size = np.bincount(labels[slot], minlength=4)[label]
             np.testing.assert_allclose(trust[mine] * size, trust[paired][0])
+        lone = observed.sum(1) == 1  # would otherwise count like those of a true pair
+        assert lone.any()
+        np.testing.assert_allclose(trust[lone], trust[~paired & ~lone].mean())
         assert trust.mean() == pytest.approx(1)
         seen.append(rows)
     assert (seen[0] != seen[1])[~paired].any(1).mean() > 0.5
     assert task.seen_together().all()
+
+
+def test_of_many_cells_that_share_a_partner_none_is_sure_of_it():
+    labels = {"a": np.repeat([0, 1], [20, 5]), "b": np.repeat([0, 1], [20, 1])}
+    rng = np.random.default_rng(0)
+    arrays = {n: rng.normal(size=(len(v), 3)).astype(np.float32) for n, v in labels.items()}
+    data = Dataset.from_arrays(arrays, {n: v.astype(str) for n, v in labels.items()}, recipes="none")
+    readers = read_modalities(data, components=100, likelihoods={})
+    (soft,) = soft_partners(data, cells_of(data, readers), up.match_uniform(data))
+    for name, trust in zip("ab", soft.trust, strict=True):
+        at = data[name].labels[data[name].order]
+        np.testing.assert_allclose(trust[at == 0], 1 / 20)
+        np.testing.assert_allclose(trust[at == 1], 1 / 5)
+
+
+def test_cells_known_in_two_modalities_take_no_drawn_third(screen):
+    made = screen(paired=60, modalities=("rna", "protein", "peaks"), lost={"peaks": np.arange(120) < 60})
+    task, cells = made_task(made.data, up.match_uniform(made.data, source="rna", target="peaks"))
+    own = cells.slots[task.train] >= 0
+    _, observed, trust = task.filled(task.train, 0)
+    several = own.sum(1) > 1
+    assert several.any()
+    np.testing.assert_array_equal(observed[several], own[several])
+    assert (trust[several] > 1).all()
 
 
 def test_without_pairs_and_matching_no_cell_is_seen_twice(screen):

@@ -44,7 +44,7 @@ SoftPairs = Annotated[
     bool,
     typer.Option(
         "--soft-pairs",
-        help="While learning, draw partners for cells that lack a modality from a matching by --label, which it needs.",
+        help="While learning, draw partners for cells of one modality from a matching by --label, which it needs.",
     ),
 ]
 TestFraction = Annotated[

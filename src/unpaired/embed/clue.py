@@ -131,8 +131,8 @@ class Clue:
             Two or more modalities. ``data.pairs`` are the supervision; labels are not looked at.
         matching
             A :class:`~unpaired.Matching` of the data set's cells, or one for each of several pairs of modalities. In
-            every epoch, cells that lack a modality are given a partner that is drawn from it; those with a true one
-            keep theirs.
+            every epoch, cells known in one modality are given a partner that is drawn from it, and count by how likely
+            it is the true one; those with a true one keep theirs.
         checkpoint
             A file that keeps the training. If it is there, and of the same options and data, the training goes on from
             it. Remove it when the model is saved.

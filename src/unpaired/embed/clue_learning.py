@@ -108,7 +108,7 @@ class ClueTask:
     config
         What the terms weigh.
     soft
-        Matchings from which partners are drawn, anew every epoch, for cells that lack a modality.
+        Matchings from which partners are drawn, anew every epoch, for cells known in one modality.
     batch
         Cells a step.
     burn_in
@@ -196,16 +196,18 @@ class ClueTask:
             A slot has the cell's own row, or that of a partner drawn from a matching, which counts as observed, or that
             of a random cell among those to learn from (or to choose by), which does not. While learning no partner is a
             row of a cell that chooses the epoch. A cell counts by how likely all that is observed of it is its own, so
-            that a few true pairs are heard among many drawn ones.
+            that a few true pairs are heard among many drawn ones; one without any partner counts as drawn ones do.
         """
         slots, name = self._cells.slots, "judged" if epoch is None else str(epoch)
         rows, trust = slots[cells].copy(), np.ones(len(cells))
+        alone = (rows >= 0).sum(axis=1) == 1  # what is known of others would count no more than what is drawn
         drawn = (p for s in self._soft for p in s.draw(self._seed, *self._ends(s), name))
         for source, target, partners, likely in drawn:
             if epoch is not None:
                 partners = np.where(np.isin(partners, self._rows(self.valid, target)), -1, partners)  # noqa: PLW2901
             own = slots[cells, source]  # never a partner's partner
-            known = (own >= 0) & (own < len(partners)) & (rows[:, target] < 0)  # cells that came later were not matched
+            known = alone & (own >= 0) & (own < len(partners))  # cells that came later were not matched
+            known &= rows[:, target] < 0
             rows[known, target] = partners[own[known]]
             trust[known] *= np.where(rows[known, target] >= 0, likely[own[known]], 1.0)
         observed = rows >= 0
@@ -215,6 +217,8 @@ class ClueTask:
                 pool = np.arange(len(self._cells.inputs[at]))
             rng = named_rng(self._seed, "fill", str(at), name)
             rows[missing, at] = pool[rng.integers(len(pool), size=missing.sum())]
+        if (trust < 1).any():
+            trust[observed.sum(axis=1) == 1] = trust[trust < 1].mean()
         return Filled(rows, observed, trust / trust.mean())
 
     def seen_together(self) -> Array:

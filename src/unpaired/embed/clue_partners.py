@@ -46,7 +46,7 @@ class Soft:
         Rows of its source and target, in canonical order.
     trust
         For every row of its source and target, in canonical order, how likely a partner that is drawn is the true one,
-        by the matching itself: the sum of the squares of its row.
+        by the matching itself.
     """
 
     matching: Matching
@@ -89,11 +89,16 @@ def soft_partners(data: Dataset, cells: Cells, matching: Matching | Sequence[Mat
 
 
 def _repeats(matching: Matching) -> Array:
-    """``(n_source,)`` probability that a partner drawn for a cell is the true one, if the matching's are right."""
+    """``(n_source,)`` probability that a partner drawn for a cell is the true one, if the matching's are right.
+
+    Of a pair it is the smaller one of both directions: where many cells share one partner, it is not that of each.
+    """
     found = np.zeros(matching.shape[0])
     for block in matching.matched:
+        mass, shared = block.sums(1)[:, None], np.maximum(block.sums(0), np.finfo(float).tiny)
         for start, part in block.chunks():
-            found[block.rows[start : start + len(part)]] = (part**2).sum(axis=1)
+            back = part * mass[start : start + len(part)] / shared
+            found[block.rows[start : start + len(part)]] = (part * np.minimum(part, back)).sum(axis=1)
     return found
 
 

@@ -47,7 +47,7 @@ class ClueOptions:
     preset, likelihoods, epochs
         See :class:`unpaired.Clue`.
     soft_pairs
-        Draw partners for cells that lack a modality from a matching by the labels, while learning.
+        Draw partners for cells known in one modality from a matching by the labels, while learning.
     test_fraction
         Of the cells measured in several modalities, so many are kept out of everything that learns, to judge by;
         ``None``: 0.1 where pairs are known.
