@@ -242,6 +242,23 @@ def test_a_batch_that_the_target_has_not_is_read_as_its_largest(tables, tmp_path
     assert set(anndata.read_h5ad(done.path / "imputed" / "rna_to_adt.h5ad").obs["batch"]) == {"b1"}
 
 
+@pytest.fixture(scope="module")
+def with_a_third(tables, tmp_path_factory):
+    """The two csv files and one of 30 cells that are in neither."""
+    file, rng = tmp_path_factory.mktemp("third") / "atac.csv", np.random.default_rng(1)
+    table = pd.DataFrame(rng.poisson(2, size=(30, 6)), columns=[f"atac_{i}" for i in range(6)])
+    table.assign(id=[f"other{i}" for i in range(30)], type=["up", "down"] * 15, day="b1").to_csv(file, index=False)
+    return [*tables, str(file)]
+
+
+def test_a_modality_without_a_pair_has_no_cell_among_those_that_judge(with_a_third, tmp_path):
+    done = clue(with_a_third, tmp_path / "run", options())
+    assert [(s["source"], s["target"]) for s in done.scores["latent"]] == [("rna", "adt")]
+    assert done.record["modalities"]["atac"]["held_out"] == 0
+    assert {"modalities": ["atac"], "learned_from": 30, "held_out": 0} in done.record["pairs"]["cells"]
+    assert "Judged by 4 cells" in (done.path / "report.html").read_text()
+
+
 # ---------------------------------------------------------------------------------------------------------- errors
 
 

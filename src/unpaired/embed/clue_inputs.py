@@ -120,7 +120,7 @@ def slots_of(data: Dataset, names: Sequence[str]) -> Array:
         together[np.searchsorted(known, unit), at] = rows
     slots = np.concatenate([together, *tables])
     ranks = [_ranks(data[n]) for n in names]
-    content = [np.where(slots[:, at] >= 0, r[slots[:, at]], -1) for at, r in enumerate(ranks)]
+    content = [np.append(r, -1)[slots[:, at]] for at, r in enumerate(ranks)]  # the last one serves -1
     return slots[np.lexsort(content[::-1])]
 
 
