@@ -60,6 +60,24 @@ def test_a_feature_that_is_the_same_in_all_cells_has_no_score_and_is_counted():
     assert nothing["r2"] is None
 
 
+@pytest.mark.parametrize("size", [50, 7, 1])
+def test_features_are_judged_by_the_readings_that_are_there(size):
+    y, f, spread = readings()
+    there = np.random.default_rng(1).random(y.shape) < 0.7
+    there[:, 0], there[:, 3] = True, False
+    y[~there] = np.nan
+    found, told = judged(y, f, spread, size=size), judged(y, f, spread, size=size).to_dict()
+    own = [judged(*(v[there[:, i], i : i + 1] for v in (y, f, spread))) for i in range(3)]
+    for kind in ("pearson", "r2", "coverage"):
+        np.testing.assert_allclose(getattr(found, kind), [*(getattr(o, kind)[0] for o in own), np.nan])
+    measured, told_of = y[:, :3], f[:, :3]
+    rest = np.nansum((measured - told_of) ** 2) / np.nansum((measured - np.nanmean(measured, axis=0)) ** 2)
+    assert found.r2_pooled == pytest.approx(1 - rest)
+    assert (told["cells"], told["features"], told["features_total"]) == (50, 3, 4)
+    assert told["coverage"] == pytest.approx(np.mean([o.coverage[0] for o in own]))
+    assert judged(np.full((5, 2), np.nan), np.ones((5, 2)), np.ones((5, 2))).to_dict()["coverage"] is None
+
+
 def test_one_cell_cannot_judge():
     with pytest.raises(OptionError, match="two cells or more"):
         judged(*readings(n=1))

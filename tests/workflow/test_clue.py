@@ -259,6 +259,19 @@ def test_a_modality_without_a_pair_has_no_cell_among_those_that_judge(with_a_thi
     assert "Judged by 4 cells" in (done.path / "report.html").read_text()
 
 
+def test_missing_readings_are_not_judged(tables, tmp_path):
+    table = pd.read_csv(tables[1])
+    for name in [c for c in table if c.startswith("adt_")]:
+        table.loc[table.index % 5 == int(name[-1]), name] = np.nan
+    table["adt_4"] = table["adt_4"].where(~table["id"].isin(pd.read_csv(tables[0])["id"]))
+    table.to_csv(tmp_path / "adt.csv", index=False)
+    done = clue([tables[0], str(tmp_path / "adt.csv")], tmp_path / "run", options(test_fraction=0.5, epochs=20))
+    found = next(s for s in done.scores["imputation"] if s["target"] == "adt")
+    assert (found["cells"], found["features"], found["features_total"]) == (20, 4, 5)
+    assert found["r2"] is not None
+    assert pd.read_csv(done.path / "imputation.csv").query("feature == 'adt_4'")["coverage"].isna().all()
+
+
 # ---------------------------------------------------------------------------------------------------------- errors
 
 

@@ -12,7 +12,7 @@ _ROUNDING = float(np.finfo(np.float32).eps)
 
 
 class FeatureSums:
-    """What measured and predicted readings add up to.
+    """What measured and predicted readings add up to; a measured one that is missing (NaN) is left out.
 
     Parameters
     ----------
@@ -23,12 +23,15 @@ class FeatureSums:
     ----------
     cells
         Cells that were added.
+    readings
+        ``(p,)`` how many of them each feature has a measured reading of.
     error
         ``(p,)`` sums of squared differences between measured and predicted readings.
     """
 
     def __init__(self, features: int) -> None:
         self.cells = 0
+        self.readings = np.zeros(features, dtype=np.int64)
         self.error = np.zeros(features)
         self._means = np.zeros((2, features))  # of the measured readings, and of the predicted ones
         self._products = np.zeros((3, features))  # around these means: measured, predicted, one with the other
@@ -36,23 +39,26 @@ class FeatureSums:
 
     def add(self, measured: Array, predicted: Array) -> None:
         """Add ``(k, p)`` float64 readings of some cells."""
-        both = np.stack([measured, predicted])
-        self.error += ((measured - predicted) ** 2).sum(axis=0)
-        self._low = np.minimum(self._low, both.min(axis=1))
-        self._high = np.maximum(self._high, both.max(axis=1))
-        means = both.mean(axis=1)
-        y, f = both - means[:, None]
+        both, there = np.stack([measured, predicted]), ~np.isnan(measured)
+        self.error += np.where(there, (measured - predicted) ** 2, 0.0).sum(axis=0)
+        self._low = np.minimum(self._low, np.where(there, both, np.inf).min(axis=1))
+        self._high = np.maximum(self._high, np.where(there, both, -np.inf).max(axis=1))
+        new = there.sum(axis=0)
+        means = np.where(there, both, 0.0).sum(axis=1) / np.maximum(new, 1)
+        y, f = np.where(there, both - means[:, None], 0.0)
         own = np.stack([(y**2).sum(axis=0), (f**2).sum(axis=0), (y * f).sum(axis=0)])
         # Sums around the mean of all cells, from those around the means of two parts (Chan et al. 1979).
-        step, cells = means - self._means, self.cells + len(measured)
-        between = self.cells * len(measured) / cells
+        step, readings = means - self._means, self.readings + new
+        some = np.maximum(readings, 1)
+        between = self.readings * new / some
         self._products += own + between * np.stack([step[0] ** 2, step[1] ** 2, step[0] * step[1]])
-        self._means += step * (len(measured) / cells)
-        self.cells = cells
+        self._means += step * (new / some)
+        self.readings = readings
+        self.cells += len(measured)
 
     @property
     def flat(self) -> Array:
-        """``(2, p)`` whether all measured, and all predicted readings of a feature are the same."""
+        """``(2, p)`` whether all measured, and all predicted readings of a feature are the same, or there are none."""
         # Readings are float32: what differs by less than their rounding is one value.
         flat: Array = self._high - self._low <= _ROUNDING * np.maximum(np.abs(self._low), np.abs(self._high))
         return flat

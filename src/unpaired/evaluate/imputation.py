@@ -45,7 +45,7 @@ class ImputationScores:
         all measured readings are the same, and for correlations where all imputed ones are.
     coverage
         ``(p,)`` share of the readings, as measured, within 1.96 spreads of what was imputed. 0.95 is honest; of counts
-        that are mostly zero it is more.
+        that are mostly zero it is more. NaN where no reading was measured.
     r2_pooled
         R2 of all features together, of which those of large variance count most; NaN if no reading differs.
     """
@@ -63,9 +63,10 @@ class ImputationScores:
     def to_dict(self) -> dict[str, Any]:
         """Return the layout of an entry of ``imputation`` in a run's ``scores.json``; nothing in it is NaN.
 
-        Its means and quartiles are over the features that have a correlation.
+        Its means and quartiles are over the features that have a correlation, that of the coverage over those that were
+        measured.
         """
-        known = self.pearson[np.isfinite(self.pearson)]
+        known, covered = (v[np.isfinite(v)] for v in (self.pearson, self.coverage))
         low, middle, high = np.quantile(known, [0.25, 0.5, 0.75]).tolist() if len(known) else (None, None, None)
         return {
             "source": self.source,
@@ -75,7 +76,7 @@ class ImputationScores:
             "pearson": float(known.mean()) if len(known) else None,
             "pearson_quartiles": [low, middle, high],
             "r2": self.r2_pooled if np.isfinite(self.r2_pooled) else None,
-            "coverage": float(self.coverage.mean()),
+            "coverage": float(covered.mean()) if len(covered) else None,
             "features": len(known),
             "features_total": len(self.names),
         }
@@ -97,7 +98,7 @@ def score_imputation(
     ----------
     parts
         ``(measured, mean, spread)`` of some cells each, all ``(k, p)``, as measured: the readings, what was imputed,
-        and its standard deviations.
+        and its standard deviations. A measured reading that is missing (NaN) judges nothing.
     source, target
         Names of the modalities.
     names
@@ -130,6 +131,6 @@ def score_imputation(
         names=tuple(unique_names(names)),
         pearson=sums.pearson(),
         r2=sums.r2(),
-        coverage=covered / sums.cells,
+        coverage=np.where(sums.readings > 0, covered / np.maximum(sums.readings, 1), np.nan),
         r2_pooled=1 - float(sums.error.sum()) / total if total > 0 else float("nan"),
     )

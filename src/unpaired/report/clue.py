@@ -120,7 +120,7 @@ def _latent(s: Mapping[str, Any]) -> Iterator[Concern]:
 
 def _imputed(s: Mapping[str, Any]) -> Iterator[Concern]:
     direction = f"{s['target']} imputed from {s['source']}"
-    if s["r2"] is None or s["r2"] <= 0:
+    if s["r2"] is not None and s["r2"] <= 0:
         yield Concern(
             "warning",
             f"On cells that were kept out, {direction} is no nearer to what was measured than the mean of these cells "
@@ -128,7 +128,7 @@ def _imputed(s: Mapping[str, Any]) -> Iterator[Concern]:
             "Single features may still follow: see their correlations.",
             check="imputation",
         )
-    if s["coverage"] < _TOO_SURE:
+    if s["coverage"] is not None and s["coverage"] < _TOO_SURE:
         yield Concern(
             "warning",
             f"{direction} is too sure of itself: {words.percent(s['coverage'])} of the readings lie within 1.96 "
