@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 import unpaired as up
 from unpaired.data.preprocess import prepare
-from unpaired.data.types import Dataset, Modality
+from unpaired.data.types import Dataset, Modality, Pairs
 from unpaired.embed import clue_fit, clue_learning
 from unpaired.embed.checkpoint import Checkpoint
 from unpaired.embed.clue import Clue
@@ -139,6 +139,16 @@ def test_pairs_and_matchings_need_no_warning(half, fitted):
     assert not any("no cell is known" in note for note in fitted.notes_)
     data = unpaired(half.data)
     assert not any("no cell is known" in n for n in quick().fit(data, matching=up.match_uniform(data)).notes_)
+
+
+def test_a_modality_that_nothing_ties_to_the_others_is_said_to_be(screen):
+    data = screen(40, paired=20, modalities=("rna", "protein", "peaks")).data
+    units = {**data.pairs.units, "peaks": np.full(len(data["peaks"]), -1)}
+    data = replace(data, pairs=Pairs(units))
+    (note,) = [n for n in quick().fit(data).notes_ if "discriminator" in n]
+    assert note.startswith("no cell of peaks is known in another modality")
+    matching = up.match_uniform(data, source="protein", target="peaks")
+    assert not any("discriminator" in n for n in quick().fit(data, matching=matching).notes_)
 
 
 # ------------------------------------------------------------------ imputing

@@ -256,7 +256,11 @@ def test_a_modality_without_a_pair_has_no_cell_among_those_that_judge(with_a_thi
     assert [(s["source"], s["target"]) for s in done.scores["latent"]] == [("rna", "adt")]
     assert done.record["modalities"]["atac"]["held_out"] == 0
     assert {"modalities": ["atac"], "learned_from": 30, "held_out": 0} in done.record["pairs"]["cells"]
-    assert "Judged by 4 cells" in (done.path / "report.html").read_text()
+    page = (done.path / "report.html").read_text()
+    assert "Judged by 4 cells" in page
+    (note,) = [n for n in done.record["notes"] if "only the discriminator" in n]
+    assert note.startswith("warning: no cell of atac is known in another modality")
+    assert note.removeprefix("warning: ") in page
 
 
 def test_missing_readings_are_not_judged(tables, tmp_path):

@@ -12,7 +12,7 @@ import torch
 from unpaired._version import __version__
 from unpaired.data.types import Array
 from unpaired.embed.checkpoint import Checkpoint
-from unpaired.embed.clue_inputs import ALONE, Cells
+from unpaired.embed.clue_inputs import Cells, alone_notes
 from unpaired.embed.clue_learning import ClueTask, Schedule, grown, schedule
 from unpaired.embed.clue_model import ClueConfig, ClueModality, ClueModel
 from unpaired.embed.clue_partners import Soft
@@ -119,9 +119,9 @@ def fit_clue(
         keep = Checkpoint(checkpoint, made_of)
     history = _learn(task, settings, effort, keep, names=("clue",))
     notes: tuple[str, ...] = (_TAKEN_UP,) if keep is not None and keep.found else ()
-    if not soft and (cells.slots >= 0).sum(axis=1).max() < 2:
-        notes = (ALONE, *notes)
-    return Result(replace(first, together=task.seen_together()), history, planned.burn_in, notes)
+    together = task.seen_together()
+    notes = (*alone_notes(list(readers), together, soft=bool(soft)), *notes)
+    return Result(replace(first, together=together), history, planned.burn_in, notes)
 
 
 def extend_clue(fitted: Fitted, cells: Cells, effort: Effort, *, soft: Sequence[Soft], stage: int) -> Result:

@@ -13,13 +13,13 @@ import scipy.sparse as sp
 from unpaired.data.types import Array, Dataset, Modality
 from unpaired.embed.clue_reader import Reader
 
-__all__ = ["ALONE", "Cells", "batch_names", "cells_of", "slots_of"]
+__all__ = ["Cells", "alone_notes", "batch_names", "cells_of", "is_alone", "slots_of"]
 
-ALONE = (
+_CANNOT_TELL = "and it cannot tell which cell belongs to which; give pairs or a matching."
+_ALL_ALONE = (
     "no cell is known in two modalities and there is no matching: only the discriminator lays the modalities on each "
-    "other, and it cannot tell which cell belongs to which; give pairs or a matching."
+    f"other, {_CANNOT_TELL}"
 )
-"""The note of a model that nothing told which cells belong together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +66,33 @@ class Cells:
         for part in (*self.inputs, *self.keys, *(b.astype("U") for b in self.batches), self.slots):
             digest.update(f"{part.dtype} {part.shape}".encode() + np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()
+
+
+def alone_notes(names: Sequence[str], together: Array, *, soft: bool) -> tuple[str, ...]:
+    """Return what there is to say of modalities that nothing told which of their cells belong to those of others.
+
+    Parameters
+    ----------
+    names
+        Of the modalities.
+    together
+        ``(K, K)`` whether cells observed in both modalities were learned from.
+    soft
+        Whether partners were drawn from a matching.
+    """
+    alone = [n for n, times in zip(names, together.sum(axis=1).tolist(), strict=True) if times == 1]  # with itself
+    if len(alone) == len(names) and not soft:
+        return (_ALL_ALONE,)
+    return tuple(
+        f"no cell of {n} is known in another modality or has a partner by a matching: only the discriminator lays {n} "
+        f"on the others, {_CANNOT_TELL}"
+        for n in alone
+    )
+
+
+def is_alone(note: str) -> bool:
+    """Return whether a note is one of :func:`alone_notes`."""
+    return note.endswith(_CANNOT_TELL)
 
 
 def cells_of(data: Dataset, readers: Mapping[str, Reader]) -> Cells:

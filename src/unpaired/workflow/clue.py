@@ -257,9 +257,9 @@ def _judged(
 def _notes(
     data: Dataset, learned: Dataset, held: HeldOut | None, model: Clue, told: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    from unpaired.embed.clue_inputs import ALONE
+    from unpaired.embed.clue_inputs import is_alone
 
-    notes = [*data.notes, *(f"warning: {n}" if n == ALONE else n for n in model.notes_)]
+    notes = [*data.notes, *(f"warning: {n}" if is_alone(n) else n for n in model.notes_)]
     if data.pairs is None:
         notes.append("no pair is known, so nothing can be judged by cells that were kept out.")
     elif held is None:
