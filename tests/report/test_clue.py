@@ -35,7 +35,6 @@ def test_what_could_not_be_judged_is_no_warning():
     ("found", "sentence"),
     [
         ({"places": [latent(foscttm_source=0.5, foscttm_target=0.48)]}, "hardly lie nearer"),
-        ({"places": [latent(matching_score=0.015)]}, "hardly lie nearer"),
         ({"imputed": [imputation(r2=-0.1)]}, "no nearer to what was measured than the mean"),
         ({"imputed": [imputation(coverage=0.5)]}, "50.0 % of the readings lie within 1.96 spreads, where 95 % should"),
     ],
@@ -43,6 +42,18 @@ def test_what_could_not_be_judged_is_no_warning():
 def test_what_is_no_better_than_chance_or_too_sure_is_said(found, sentence):
     (what,) = whats(record(), **found)
     assert sentence in what
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        latent(matching_score=0.015),  # near neighbours are mistaken, and yet all are near
+        latent(cells=2, matching_score=0.75, matching_score_chance=0.5),
+        latent(cells=19, foscttm_source=0.45, foscttm_target=0.45),
+    ],
+)
+def test_a_low_matching_score_and_few_cells_are_no_sign_of_chance(found):
+    assert whats(record(), places=[found]) == []
 
 
 def test_a_training_that_ended_too_early_and_the_notes_are_warnings():

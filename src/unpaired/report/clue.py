@@ -22,7 +22,7 @@ __all__ = ["Imputation", "clue_page", "find_clue_concerns"]
 
 _ENDS = 8  # features that are listed at either end
 _CHANCE = 0.4  # FOSCTTM, above which the two readings of a cell hardly lie together
-_TIMES = 2  # the matching score of chance, up to which it is none
+_FEWEST = 20  # cells, below which FOSCTTM is above that now and then in a space that is good
 _TOO_SURE = 0.8  # coverage of what should cover 0.95
 
 
@@ -108,7 +108,7 @@ def _of_scores(concerns: Sequence[Concern]) -> bool:
 
 def _latent(s: Mapping[str, Any]) -> Iterator[Concern]:
     foscttm = (s["foscttm_source"] + s["foscttm_target"]) / 2
-    if foscttm > _CHANCE or s["matching_score"] <= _TIMES * s["matching_score_chance"]:
+    if foscttm > _CHANCE and s["cells"] >= _FEWEST:
         yield Concern(
             "warning",
             f"On cells that were kept out, the readings of one cell by {s['source']} and {s['target']} hardly lie "
