@@ -263,6 +263,12 @@ def test_a_modality_without_a_pair_has_no_cell_among_those_that_judge(with_a_thi
     assert note.removeprefix("warning: ") in page
 
 
+def test_one_cell_that_was_kept_out_cannot_judge(tables, tmp_path):
+    done = clue(tables, tmp_path / "run", options(test_fraction=0.02))
+    assert done.scores is None
+    assert "1 cell was kept out, and two are needed to judge: raise --test-fraction." in done.record["notes"]
+
+
 def test_missing_readings_are_not_judged(tables, tmp_path):
     table = pd.read_csv(tables[1])
     for name in [c for c in table if c.startswith("adt_")]:

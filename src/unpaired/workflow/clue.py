@@ -265,7 +265,7 @@ def _notes(
     elif held is None:
         notes.append("no cell was kept out, so nothing is known of how good this is on cells that it has not seen.")
     elif (few := max(len(m) for m in held.data.modalities.values())) < 2:
-        notes.append("too few cells are known in several modalities for some to be kept out, so nothing is judged.")
+        notes.append("1 cell was kept out, and two are needed to judge: raise --test-fraction.")
     elif few < _FEW:
         notes.append(f"warning: the scores rest on {few} cells that were kept out; with so few they are a guess.")
     for one in told:
