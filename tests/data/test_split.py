@@ -305,6 +305,12 @@ def test_which_pairs_are_held_out_does_not_depend_on_the_order_of_the_rows(paire
     assert set(first.data["rna"].ids) != set(hold_out_pairs(paired, fraction=0.25, seed=4)[1].data["rna"].ids)
 
 
+def test_which_pairs_are_held_out_does_not_depend_on_labels(paired):
+    one = {n: replace(m, labels=np.zeros_like(m.labels)) for n, m in paired.modalities.items()}
+    first, again = (hold_out_pairs(d, fraction=0.25)[1] for d in (paired, replace(paired, modalities=one)))
+    assert first.data["rna"].ids.tolist() == again.data["rna"].ids.tolist()
+
+
 def test_cells_without_label_can_be_held_out_and_one_pair_stays(paired):
     blind = replace(
         paired, modalities={n: replace(m, labels=np.full_like(m.labels, -1)) for n, m in paired.modalities.items()}

@@ -183,7 +183,7 @@ def hold_out_pairs(data: Dataset, *, fraction: float, seed: int = 0) -> tuple[Da
     together = [cell for cell in _cells(data, None) if len(cell) > 1]
     sizes = Counter(tuple(n for n, _ in cell) for cell in together)
     room = {kind: min(int(float(fraction) * k + 0.5), k - 1) for kind, k in sizes.items()}
-    for cell in _shuffled(data, together, seed):
+    for cell in _shuffled(data, together, seed, by_label=False):
         kind = tuple(n for n, _ in cell)
         if room[kind] > 0:
             room[kind] -= 1
@@ -270,13 +270,16 @@ def _drawn(data: Dataset, cells: list[_Rows], fraction: float, seed: int) -> lis
     return drawn
 
 
-def _shuffled(data: Dataset, cells: list[_Rows], seed: int) -> list[_Rows]:
-    """Return the cells in random order, drawn for each label (and each side, where partners are not known) apart."""
+def _shuffled(data: Dataset, cells: list[_Rows], seed: int, *, by_label: bool = True) -> list[_Rows]:
+    """Return the cells in random order, drawn for each label (and each side, where partners are not known) apart.
+
+    If not by label, then as if no cell had one.
+    """
     keys = {n: m.keys.tolist() for n, m in data.modalities.items()}
     groups: dict[tuple[str, ...], list[tuple[list[tuple[str, int, int]], _Rows]]] = defaultdict(list)
     for cell in cells:
         # Told by what was measured: cells that agree in all of this are the same to everyone.
-        content = sorted((n, keys[n][row], int(data[n].labels[row])) for n, row in cell)
+        content = sorted((n, keys[n][row], int(data[n].labels[row]) if by_label else UNKNOWN) for n, row in cell)
         label = next((data.classes[code] for _, _, code in content if code != UNKNOWN), "")
         groups[label, *(n for n, _, _ in content)].append((content, cell))
     values: list[tuple[float, tuple[str, ...], int, _Rows]] = []
