@@ -18,6 +18,7 @@ from unpaired.embed.clue import Clue
 from unpaired.errors import DataError, OptionError, OutputError
 from unpaired.evaluate.imputation import score_imputation
 from unpaired.report.page import write_report
+from unpaired.run import plane
 from unpaired.run.clue import read_clue_record
 from unpaired.run.folder import check_target
 from unpaired.run.read import check_outputs, read_run
@@ -181,6 +182,24 @@ def test_nothing_of_a_cell_that_is_kept_out_is_learned_from(found, tables, tmp_p
     again = clue(files, tmp_path / "run", options(test_fraction=0))
     assert again.scores is None
     assert again.record["training"]["history"] == found.record["training"]["history"]
+
+
+def test_the_order_of_the_rows_changes_nothing(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(plane, "MOST", 50)
+    chosen = options(test_fraction=0.5, impute="none")
+    first = clue(tables, tmp_path / "first", chosen)
+    for at, file in enumerate(tables):
+        pd.read_csv(file).sample(frac=1, random_state=at).to_csv(tmp_path / Path(file).name, index=False)
+    again = clue([str(tmp_path / Path(f).name) for f in tables], tmp_path / "again", chosen)
+    assert (again.path / "scores.json").read_text() == (first.path / "scores.json").read_text()
+    assert (again.path / "imputation.csv").read_text() == (first.path / "imputation.csv").read_text()
+    for name in ("rna", "adt"):
+        drawn = []
+        for run in (first, again):
+            with mudata.set_options(pull_on_update=False):
+                cells = mudata.read_h5mu(run.path / "latents.h5mu")[name]
+            drawn.append(pd.DataFrame(cells.obsm["X_unpaired_2d"], index=cells.obs_names).sort_index())
+        pd.testing.assert_frame_equal(*drawn, check_exact=True)
 
 
 # ---------------------------------------------------------------------------------------------------- ways of use

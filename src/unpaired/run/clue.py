@@ -103,7 +103,7 @@ def fill_clue_run(
         Seed of the picture of the space.
     """
     found.model.save(work / "model")
-    planes, method = in_plane(found.alone.arrays, seed=seed)
+    planes, method = _planes(found, seed)
     _write_latents(work / LATENTS, found, planes)
     if found.latent or found.imputation:
         scores = {"latent": [s.to_dict() for s in found.latent], "imputation": [s.to_dict() for s in found.imputation]}
@@ -156,6 +156,13 @@ def read_clue_record(path: str | Path) -> dict[str, Any]:
     if wrong:
         raise DataError([Problem("error", str(file), f"lacks {', '.join(wrong)}.", _AGAIN)])
     return record
+
+
+def _planes(found: ClueFound, seed: int) -> tuple[dict[str, Array], str]:
+    """Lay out the cells in their canonical order: which are drawn, and where, does not depend on that of the rows."""
+    orders = {n: m.order for n, m in found.data.modalities.items()}
+    planes, method = in_plane({n: found.alone[n][order] for n, order in orders.items()}, seed=seed)
+    return {n: planes[n][np.argsort(order)] for n, order in orders.items()}, method
 
 
 def _modality(found: ClueFound, name: str) -> dict[str, Any]:

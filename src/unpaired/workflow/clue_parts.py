@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unpaired.data.split import HeldOut
-from unpaired.data.types import Array, Dataset
+from unpaired.data.types import Array, Dataset, Pairs
 from unpaired.embed.clue import Clue
 from unpaired.embed.embedding import Embedding
 from unpaired.embed.propensity import Propensity
@@ -199,12 +199,14 @@ def _elsewhere(data: Dataset, source: str, target: str, batches: Array | None) -
 
 
 def _pairs(held: HeldOut, source: str, target: str) -> tuple[Array, Array]:
-    """Return the rows of the source that have a true partner, and their partners."""
+    """Return the rows of the source that have a true partner, and their partners, in an order that files do not tell."""
+    from unpaired.embed.clue_inputs import slots_of
+
     if held.truth is None:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    partners = held.truth.partners(source, target)
-    rows = np.flatnonzero(partners >= 0)
-    return rows, partners[rows]
+    slots = slots_of(replace(held.data, pairs=Pairs(held.truth.units)), [source, target])
+    slots = slots[(slots >= 0).all(axis=1)]
+    return held.data[source].order[slots[:, 0]], held.data[target].order[slots[:, 1]]
 
 
 def _feature_names(data: Dataset, name: str) -> Array:
