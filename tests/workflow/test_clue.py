@@ -241,6 +241,18 @@ def test_soft_pairs_are_drawn_from_a_matching_by_the_labels(tables, tmp_path, mo
     assert "partners were drawn from a matching" in (done.path / "report.html").read_text()
 
 
+def test_labels_that_are_only_for_the_pictures_need_not_be_shared(tables, tmp_path):
+    files = [str(tmp_path / Path(f).name) for f in tables]
+    for label, file, copy in zip(("up", "down"), tables, files, strict=True):
+        table = pd.read_csv(file)
+        table.assign(type=np.where(table.index > 3, label, None)).to_csv(copy, index=False)
+    done = clue(files, tmp_path / "run", options(impute="none"))
+    assert done.record["classes"] == ["down", "up"]
+    assert not any("not matched" in n for n in done.record["notes"])
+    with pytest.raises(DataError, match="no label is shared by name"):
+        clue(files, tmp_path / "soft", options(soft_pairs=True))
+
+
 def test_pairs_by_a_table_are_those_of_the_same_names(found, tables, tmp_path):
     ids = [set(pd.read_csv(f)["id"]) for f in tables]
     both = sorted(ids[0] & ids[1])

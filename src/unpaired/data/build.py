@@ -81,6 +81,7 @@ def build_dataset(
     recipes: Mapping[str, str] | str = "auto",
     missing: Literal["median", "error"] = "median",
     max_cells_per_label: int | None = None,
+    matched: bool = True,
     seed: int = 0,
 ) -> tuple[Dataset, Truth | None]:
     """Make a data set of tables, which are not modified.
@@ -102,6 +103,8 @@ def build_dataset(
         Fill missing values by their feature's median, or raise.
     max_cells_per_label
         Keep at most so many cells of every label in each modality; partners stay together.
+    matched
+        Whether cells will be matched by their labels, which must then be shared by all modalities.
     seed
         Seed of everything that is drawn.
 
@@ -118,7 +121,9 @@ def build_dataset(
     check_seed(seed)
     if max_cells_per_label is not None:
         check_integer("max_cells_per_label", max_cells_per_label, low=1)
-    found = check_tables(tables, label=label, batch=batch, missing=missing, recipes=recipes, pairing=pairing)
+    found = check_tables(
+        tables, label=label, batch=batch, missing=missing, recipes=recipes, pairing=pairing, matched=matched
+    )
     if any(p.severity == "error" for p in found):
         raise DataError(p for p in found if p.severity != "note")
     data = _assemble(tables, label=label, batch=batch, paired=pairing != "none")

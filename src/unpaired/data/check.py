@@ -27,6 +27,7 @@ def check_tables(
     missing: Literal["median", "error"] = "median",
     recipes: Mapping[str, str] | str = "auto",
     pairing: Literal["none", "use", "hide"] = "none",
+    matched: bool = True,
 ) -> tuple[Problem, ...]:
     """Return every problem of the tables: errors first, then warnings and notes.
 
@@ -44,6 +45,8 @@ def check_tables(
         One recipe for all, or modality name -> recipe.
     pairing
         What will be done with cells of the same id.
+    matched
+        Whether cells will be matched by their labels, which must then be shared by all modalities.
 
     Raises
     ------
@@ -60,7 +63,7 @@ def check_tables(
     for table in tables:
         found += check_values(table, spec=recipe_of(recipes, table.name), missing=missing)
         found += [] if batch is None else _check_batch(table, batch)
-    found += [] if label is None else check_labels(tables, label)
+    found += [] if label is None else check_labels(tables, label, matched=matched)
     found += _check_ids(tables) if pairing == "none" else _check_pairs(tables, label, pairing)
     rank = {"error": 0, "warning": 1, "note": 2}
     return tuple(sorted(found, key=lambda p: rank[p.severity]))

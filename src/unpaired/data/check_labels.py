@@ -35,8 +35,11 @@ class _Labelled:
         return self.table.name
 
 
-def check_labels(tables: Sequence[Table], label: str) -> list[Problem]:
-    """Return the problems of the labels: of every table, then between those tables that have labels."""
+def check_labels(tables: Sequence[Table], label: str, *, matched: bool = True) -> list[Problem]:
+    """Return the problems of the labels: of every table, then between those tables that have labels.
+
+    Where cells are not matched by them, they need only be there.
+    """
     found: list[Problem] = []
     labelled: list[_Labelled] = []
     for table in tables:
@@ -46,9 +49,9 @@ def check_labels(tables: Sequence[Table], label: str) -> list[Problem]:
             continue
         names = names_of(table.obs[label])
         one = _Labelled(table, names, Counter(n for n in names if n is not None))
-        found += _check_one(one, label)
+        found += _check_one(one, label, matched=matched)
         labelled.append(one)
-    if len(labelled) > 1:
+    if matched and len(labelled) > 1:
         found += _check_shared(labelled)
         found += _check_one_sided(labelled)
         found += _check_unequal_sides(labelled)
@@ -73,11 +76,13 @@ def _warning(table: Table, what: str, fix: str = "") -> Problem:
     return Problem("warning", table.where, what, fix)
 
 
-def _check_one(one: _Labelled, label: str) -> list[Problem]:
+def _check_one(one: _Labelled, label: str, *, matched: bool) -> list[Problem]:
     table, sizes = one.table, one.sizes
     if not sizes:
         what = f"column {label!r} has no value: all {counted(len(table), 'cell')} are unlabelled."
         return [Problem("error", table.where, what, "Fill it, or name another column.")] if len(table) else []
+    if not matched:
+        return []
     found = []
     unknown = len(one.names) - sizes.total()
     if unknown:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from unpaired import options
-from unpaired.data.load import split_name
+from unpaired.data.build import build_dataset
+from unpaired.data.load import load_tables, split_name
 from unpaired.data.pair_table import read_pairs
-from unpaired.data.read import read
 from unpaired.data.split import HeldOut, hold_out_pairs
 from unpaired.data.types import Dataset
 from unpaired.embed.clue import Clue
@@ -176,14 +176,15 @@ def _read(files: list[str], chosen: ClueOptions) -> Dataset:
     """Read the files, and which cells are one, and check that the model can take them."""
     from unpaired.embed.clue_reader import check_table
 
-    data, _ = read(
-        *files,
+    tables = load_tables(files, layer=chosen.layer, label=chosen.label, batch=chosen.batch)
+    data, _ = build_dataset(
+        tables,
         label=chosen.label,
         batch=chosen.batch,
-        layer=chosen.layer,
         pairing="use" if chosen.pairs == "shared" else "none",
         recipes=chosen.recipes,
         missing=chosen.missing,
+        matched=chosen.soft_pairs,
         seed=chosen.seed,
     )
     for name in chosen.likelihoods:

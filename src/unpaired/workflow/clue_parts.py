@@ -199,7 +199,7 @@ def _elsewhere(data: Dataset, source: str, target: str, batches: Array | None) -
 
 
 def _pairs(held: HeldOut, source: str, target: str) -> tuple[Array, Array]:
-    """Return the rows of the source that have a true partner, and their partners, in an order that files do not tell."""
+    """Return the rows of the source that have a true partner, and their partners, ordered by what was measured."""
     from unpaired.embed.clue_inputs import slots_of
 
     if held.truth is None:
