@@ -187,7 +187,7 @@ def test_tables_and_percentages_are_names_too():
 
 def test_stage_two_goes_on_from_the_model_at_hand():
     tasks = clue.tasks_of(["clue", "clue-extend", "clue-50", "propensity"], 2)
-    assert [t.methods for t in tasks if t.seed == 0] == [("propensity",), ("clue", "clue-extend"), ("clue-50",)]
+    assert [t.methods for t in tasks if t.seed == 0] == [("clue", "clue-extend"), ("clue-50",), ("propensity",)]
     assert [t.seed for t in tasks] == [0, 0, 0, 1, 1, 1]
     assert [t.methods for t in clue.tasks_of(["clue-extend"], 1)] == [("clue-extend",)]
 
@@ -262,6 +262,20 @@ def clue_settings(out):
 
     found = json.loads((out / "bench.json").read_text(encoding="utf-8"))["settings"]
     return {k: v for k, v in found.items() if k != "unpaired"}
+
+
+def test_the_propensity_spaces_of_all_seeds_are_made_before_any_method(folder, tmp_path, monkeypatch):
+    made = []
+    learned, result = clue._learned, clue._result
+    monkeypatch.setattr(clue, "_learned", lambda *a: (made.append(f"space {a[1]}"), learned(*a))[1])
+    monkeypatch.setattr(clue, "_result", lambda *a: (made.append(f"{a[0]} {a[1]}"), result(*a))[1])
+    names = ["random", "clue-soft-10", "propensity"]
+    run_bench("clue", options(tmp_path / "out", folder, names, seeds=2))
+    assert made[:2] == ["space 0", "space 1"]
+    assert sorted(made[2:]) == sorted(f"{n} {seed}" for n in names for seed in range(2))
+    run_bench("clue", options(tmp_path / "out", folder, names, seeds=2))
+    run_bench("clue", options(tmp_path / "none", folder, ["random"]))
+    assert made[8:] == ["random 0"]
 
 
 def test_a_method_that_breaks_down_is_a_row_that_says_so(folder, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -99,6 +100,12 @@ def run(options: Options) -> str:
     def done(task: Task) -> bool:
         return all(store.has(CASE, m, task.seed) for m in task.methods)
 
+    # First what several methods match in: two workers would both make it.
+    seeds = {
+        t.seed for t in tasks if any(METHODS[m].in_propensity and not store.has(CASE, m, t.seed) for m in t.methods)
+    }
+    spaces = [Task(("the space of the propensity score",), seed) for seed in sorted(seeds)]
+    work_off(spaces, lambda _: False, partial(_make_spaces, how=how, store=store), jobs=options.jobs)
     work_off(tasks, done, partial(_do, how=how, store=store), jobs=options.jobs)
     return write(store, absent, options.preset, how.preset.steps)
 
@@ -111,8 +118,7 @@ def _asked(names: Sequence[str]) -> tuple[str, ...]:
 
 def tasks_of(names: Sequence[str], seeds: int) -> list[Task]:
     """Return the work, seed by seed, so that a worker seldom makes another split."""
-    # The propensity score first: other methods match in its space.
-    first = sorted((n for n in names if METHODS[n].after not in names), key=lambda n: n != "propensity")
+    first = [n for n in names if METHODS[n].after not in names]
     groups = [(n, *(m for m in names if METHODS[m].after == n)) for n in first]
     return [Task(group, seed) for seed in range(seeds) for group in groups]
 
@@ -123,6 +129,11 @@ def tasks_of(names: Sequence[str], seeds: int) -> list[Task]:
 @lru_cache(maxsize=1)
 def _case(folder: Path, cells: int | None, seed: int) -> Case:
     return case_of(read_cells(folder, cells), seed)
+
+
+def _make_spaces(task: Task, *, how: _How, store: Store) -> None:
+    with one_thread(), suppress(UnpairedError):  # the methods that need them meet the error again, and say it
+        _spaces(_case(how.folder, how.preset.cells, task.seed), task.seed, how, store)
 
 
 def _do(task: Task, *, how: _How, store: Store) -> None:

@@ -42,6 +42,8 @@ class Method:
         The method whose model it goes on from.
     missing
         Says why it cannot be had here; ``None`` where it can.
+    in_propensity
+        Whether it matches in the space of the propensity score.
     """
 
     title: str
@@ -49,6 +51,7 @@ class Method:
     share: float = 1.0
     after: str | None = None
     missing: Callable[[], str | None] = field(default=lambda: None)
+    in_propensity: bool = False
 
 
 # ------------------------------------------------------------------------------------------------------------ ours
@@ -209,7 +212,8 @@ def _shares() -> dict[str, Method]:
         told = _percent(share)
         found[f"clue-{told}"] = Method(f"CLUE (ours), {told} % of pairs", _clue, share)
         soft = partial(_clue, soft=True)
-        found[f"clue-soft-{told}"] = Method(f"CLUE (ours), {told} % of pairs, others drawn by labels", soft, share)
+        title = f"CLUE (ours), {told} % of pairs, others drawn by labels"
+        found[f"clue-soft-{told}"] = Method(title, soft, share, in_propensity=True)
     return found
 
 
@@ -230,7 +234,7 @@ METHODS: Mapping[str, Method] = {
     "bridge": Method("bridge (dictionary)", _bridge),
     "cobolt": Method("Cobolt", _cobolt, missing=_missing_cobolt),
     **_shares(),
-    "propensity": Method("propensity score (ours), no pairs", _propensity, 0.0),
+    "propensity": Method("propensity score (ours), no pairs", _propensity, 0.0, in_propensity=True),
     **_ablations(),
     "random": Method("random", _random, 0.0),
 }
