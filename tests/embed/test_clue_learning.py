@@ -262,6 +262,14 @@ def test_cells_known_in_two_modalities_take_no_drawn_third(screen):
     assert (trust[several] > 1).all()
 
 
+def test_the_digest_tells_matchings_that_no_cell_which_chooses_the_epoch_draws_from(screen):
+    data = screen(paired=112).data  # too few other cells for one of them to choose
+    first, again, other = (made_task(data, up.match_random(data, seed=s))[0] for s in (0, 0, 1))
+    assert (first._cells.slots[first.valid] >= 0).all()
+    assert first.digest() == again.digest()
+    assert first.digest() != other.digest()
+
+
 def test_without_pairs_and_matching_no_cell_is_seen_twice(screen):
     task, _ = made_task(screen(paired=0).data)
     np.testing.assert_array_equal(task.seen_together(), np.eye(2, dtype=bool))

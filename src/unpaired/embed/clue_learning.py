@@ -227,8 +227,8 @@ class ClueTask:
         return np.asarray(observed.T @ observed > 0)
 
     def digest(self) -> str:
-        """Return a hash of the cells, and of the partners to choose the epoch by, which tell matchings apart."""
-        drawn = np.concatenate(self._judged[:2], axis=1).astype(np.int64)
+        """Return a hash of the cells, and of partners to choose the epoch by and to learn from: they tell matchings."""
+        drawn = np.concatenate([*self._judged[:2], *self.filled(self.train, 0)[:2]], axis=None).astype(np.int64)
         return hashlib.sha256(self._cells.digest().encode() + drawn.tobytes()).hexdigest()
 
     @staticmethod
