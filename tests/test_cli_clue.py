@@ -84,6 +84,12 @@ def test_a_wrong_table_of_pairs_has_all_its_problems_listed(files, tmp_path, run
     assert {p.name for p in tmp_path.iterdir()} == {"rna.h5ad", "image.h5ad", "pairs.csv"}
 
 
+def test_the_help_of_the_bench_says_what_data_it_takes(run_cli):
+    code, out, _ = run_cli("bench", "--help")
+    assert code == 0
+    assert "adt.h5ad" in out
+
+
 def test_wrong_options_end_with_two(files, tmp_path, run_cli):
     for wrong, sentence in (
         (("--pairs", "shared", "--preset", "published"), "preset must be one of"),

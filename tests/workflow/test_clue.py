@@ -161,6 +161,8 @@ def test_the_report_is_rendered_from_what_was_saved(found):
     assert "Judged by 4 cells" in page
     assert "the scores rest on 4 cells" in page
     assert "UMAP is not installed" in page
+    assert "or was imputed alike in all these cells" in page
+    assert "An imputed count is an expectation" in page
     assert page.count("<img") == 3  # by modality, batch and label
     write_report(found.path)
     assert (found.path / "report.html").read_text() == page

@@ -21,7 +21,12 @@ def bench(
     ] = "",
     seeds: Annotated[int, typer.Option(help="Seeds 0 to N - 1.")] = 3,
     preset: Annotated[str, typer.Option(help="smoke, cpu or paper.")] = "cpu",
-    data: Annotated[Path | None, typer.Option(help="Folder of data sets, one folder each; or the file.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of data sets, one folder each; for clue a folder with rna.h5ad and adt.h5ad; or the file."
+        ),
+    ] = None,
     pair: Annotated[
         list[str] | None, typer.Option(help="NAME:SOURCE-TARGET, of a data set with many modalities.")
     ] = None,
