@@ -30,6 +30,11 @@ SMALL = ClueConfig(16, 1, 128, 1, 128, 2, 64, 0.5, lam_cross=2.0, lam_real_cross
 LEVELS = (0.5, 0.8, 0.95)
 
 
+def _alone(learn: Any) -> Any:
+    """Return what is learned from, with the same recipes fitted on it alone; the model takes held-out cells by them."""
+    return up.prepare(learn, recipes={n: m.recipe.spec for n, m in learn.modalities.items()})
+
+
 # --------------------------------------------------------------------------------------------------------- tumours
 
 
@@ -41,7 +46,7 @@ def tumours(name: str, folder: Path, seed: int) -> dict[str, Any]:
     mean, spread = (np.empty(measured.shape) for _ in range(2))
     for held in folds(len(measured)):
         seen = np.setdiff1d(np.arange(len(measured)), held)
-        learn = data.take({**rows, "protein": rows["protein"][seen]})
+        learn = _alone(data.take({**rows, "protein": rows["protein"][seen]}))
         config, given = (SMALL, {"components": 30, "batch": 32}) if name == "small" else (PRESETS["default"], {})
         model = up.Clue(config=config, epochs=60 if name == "small" else 300, seed=seed, **given).fit(learn)
         ask = data.take({n: rows[n][held] for n in ("mrna", "mirna")} | {"protein": rows["protein"][:0]})
@@ -112,7 +117,7 @@ def batches(case: str, source: str, target: str, folder: Path, seed: int) -> dic
     held = np.sort(rng.permutation(len(data[source]))[: len(data[source]) // 4])
     partner = data.pairs.partners(source, target)
     seen = np.setdiff1d(np.arange(len(partner)), held)
-    learn = data.take({source: np.arange(len(partner)), target: partner[seen]})
+    learn = _alone(data.take({source: np.arange(len(partner)), target: partner[seen]}))
     epochs = round(1500 / max(1, round(0.9 * len(partner) / 128)))
     model = up.Clue("citeseq", epochs=epochs, seed=seed).fit(learn)
     ask = data.take({source: held, target: partner[:0]})
@@ -147,8 +152,7 @@ def _batches(case: str, target: str, folder: Path, seed: int) -> tuple[Any, Any,
     name = np.where(thin, "thinned", "whole")
     change = {target: replace(data[target], X=thinned, batch=name)}
     change |= {other: replace(data[other], batch=name[data.pairs.partners(other, target)])}
-    change = {n: up.prepare(replace(data, modalities={**data.modalities, **change}))[n] for n in data}
-    return replace(data, modalities=change), X, np.arange(len(X))
+    return replace(data, modalities={**data.modalities, **change}), X, np.arange(len(X))
 
 
 def _covered(y: Any, mean: Any, spread: Any, rng: Any) -> dict[str, float]:

@@ -158,6 +158,13 @@ def test_a_wrong_recipe_is_one_sentence(spec, word):
         parse_recipe(spec)
 
 
+@pytest.mark.parametrize("spec", ["counts:pcs=3", "protein", "scale:pcs=2"])
+def test_a_recipe_says_how_it_was_asked_for(spec):
+    recipe = fit_recipe(spec, np.random.default_rng(0).poisson(3, size=(20, 6)).astype(np.float32))
+    assert parse_recipe(recipe.spec)[0] == parse_recipe(spec)[0]
+    assert parse_recipe(spec)[1].items() <= parse_recipe(recipe.spec)[1].items()
+
+
 def test_a_recipe_that_does_not_fit_the_shape_is_refused():
     with pytest.raises(OptionError, match="image"):
         fit_recipe("image", REAL)

@@ -43,6 +43,11 @@ class Recipe:
     options: Mapping[str, int]
     arrays: Mapping[str, Array]
 
+    @property
+    def spec(self) -> str:
+        """Its name and options, as :func:`parse_recipe` splits them."""
+        return ":".join(filter(None, (self.name, ",".join(f"{k}={v}" for k, v in self.options.items()))))
+
     def transform(self, X: Any) -> Array:
         """Return the float32 features of readings ``X``: ``(n, d)``, or ``(n, C, H, W)`` for images."""
         filled = fill_missing(X, self.arrays["median"]) if "median" in self.arrays else X

@@ -311,9 +311,8 @@ def _fitted(modality: Modality, seed: int) -> Recipe | None:
     old = modality.recipe
     if old is None:
         return None
-    spec = ":".join(filter(None, (old.name, ",".join(f"{k}={v}" for k, v in old.options.items()))))
     missing = "median" in old.arrays
-    return fit_recipe(spec, modality.X[modality.order], reason=old.reason, missing=missing, seed=seed)
+    return fit_recipe(old.spec, modality.X[modality.order], reason=old.reason, missing=missing, seed=seed)
 
 
 def _with_recipes(data: Dataset, recipes: Mapping[str, Recipe | None]) -> Dataset:
