@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unpaired.bench import clue_scores
 from unpaired.bench.clue_scores import coupling_scores, imputation_score, space_scores
 from unpaired.embed.embedding import Embedding, Provenance
+from unpaired.evaluate import ranks
 from unpaired.match.null import match_uniform
 from unpaired.match.transport.front import match_ot
 
@@ -36,7 +36,7 @@ def by_hand(x, y, metric):
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_foscttm_is_that_of_the_definition(cells, metric, monkeypatch):
     data, partners, arrays = cells
-    monkeypatch.setattr(clue_scores, "_CHUNK", 100)  # in chunks of a few rows
+    monkeypatch.setattr(ranks, "_CHUNK", 100)  # in chunks of a few rows
     found = space_scores(data, arrays, partners, SIDES, metric)
     x, y = arrays["rna"], arrays["adt"][partners]
     assert found["foscttm_there"] == pytest.approx(by_hand(x, y, metric))

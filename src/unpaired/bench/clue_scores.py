@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -11,14 +10,13 @@ import scipy.sparse as sp
 
 from unpaired.data.types import UNKNOWN, Array, Dataset
 from unpaired.embed.embedding import Embedding, Provenance
+from unpaired.evaluate.ranks import foscttm_sides
 from unpaired.match.matching import Matching
-from unpaired.match.neighbours import match_snn
+from unpaired.match.neighbours import match_snn, unit_rows
 
 __all__ = ["Metric", "coupling_scores", "imputation_score", "space_scores"]
 
 Metric = Literal["cosine", "euclidean"]
-_CHUNK = 2**23  # comparisons at a time
-_TIE = 1e-10  # what rounding can make of two equal distances, of the largest
 
 
 def space_scores(
@@ -41,15 +39,14 @@ def space_scores(
         cells at once (Tu et al. 2022, eqs. 16 and 17).
     """
     rows = np.flatnonzero(partners >= 0)
-    own = {n: _unit(a) if metric == "cosine" else np.asarray(a, dtype=np.float64) for n, a in arrays.items()}
+    own = {n: np.asarray(a, dtype=np.float64) for n, a in arrays.items()}
+    own = {n: unit_rows(a) for n, a in own.items()} if metric == "cosine" else own
     x, y = own[sides[0]][rows], own[sides[1]][partners[rows]]
-    there, back = (float(_ahead(*pair).mean()) for pair in ((x, y), (y, x)))
-    labels = data[sides[0]].labels[rows]
-    within = [_within(*pair, labels) for pair in ((x, y), (y, x))]
+    within = _within(x, y, data[sides[0]].labels[rows])
     matched = _matching_score(data, arrays, partners, sides)
     return {
         **_both("matching_score", *matched),
-        **_both("foscttm", there, back),
+        **_both("foscttm", *foscttm_sides(x, y)),
         **_both("foscttm_label", *within),
     }
 
@@ -64,6 +61,9 @@ def coupling_scores(matching: Matching, partners: Array) -> dict[str, float | No
 
 def imputation_score(imputed: Array, measured: Array) -> float | None:
     """Return Pearson's r of log(1 + counts) over the cells, mean over the features; those that never vary are left out.
+
+    Unlike that of :func:`~unpaired.evaluate.imputation.score_imputation` it is of counts as they are, not scaled to a
+    library of 10,000, and a feature that is imputed alike for all cells has an r of 0 and is not left out.
 
     Parameters
     ----------
@@ -90,11 +90,9 @@ def _matching_score(
     data: Dataset, arrays: Mapping[str, Array], partners: Array, sides: tuple[str, str]
 ) -> tuple[float, float]:
     """Return the mean probability of the true partner in both directions, all cells in one block."""
-    alike = {n: replace(data[n], labels=np.zeros(len(data[n]), dtype=np.int64)) for n in sides}
-    cells = replace(data, modalities=alike, classes=("all",), pairs=None)
     dims = tuple(map(str, range(arrays[sides[0]].shape[1])))
     space = Embedding({n: arrays[n] for n in sides}, "latent", None, dims, Provenance("space", {}))
-    matching = match_snn(cells, space, k=1, metric="cosine", source=sides[0], target=sides[1])
+    matching = match_snn(data, space, k=1, metric="cosine", within="all", source=sides[0], target=sides[1])
     rows = np.flatnonzero(partners >= 0)
     there = _entries(matching.to_sparse("rows"), rows, partners[rows])
     back = _entries(matching.transpose.to_sparse("rows"), partners[rows], rows)
@@ -105,43 +103,15 @@ def _entries(matrix: sp.csr_matrix, rows: Array, cols: Array) -> Array:
     return np.asarray(matrix[rows, cols]).ravel()
 
 
-def _unit(x: Array) -> Array:
-    x = np.asarray(x, dtype=np.float64)
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.asarray(x / np.where(norm > 0, norm, 1.0))
-
-
-def _ahead(x: Array, y: Array) -> Array:
-    """``(n,)`` share of the rows of y that are closer to a row of x than its own, ties one half; needs two rows."""
-    center = y.mean(axis=0)
-    x, y = x - center, y - center
-    half = np.einsum("ij,ij->i", y, y) / 2  # y is closer where x.y - |y|^2 / 2 is larger
-    margin = _TIE * max(1.0, float(half.max()))
-    return _shares(len(x), lambda part: x[part] @ y.T - half, margin)
-
-
-def _shares(n: int, score: Callable[[slice], Array], margin: float | Array) -> Array:
-    """Return the share of the others that score more than a row's own column, in chunks of rows."""
-    out = np.empty(n)
-    step = max(1, _CHUNK // n)
-    for start in range(0, n, step):
-        part = slice(start, min(n, start + step))
-        found = score(part)
-        own = found[np.arange(len(found)), np.arange(part.start, part.stop)][:, None]
-        more = np.count_nonzero(found > own + margin, axis=1)
-        ties = np.count_nonzero(np.abs(found - own) <= margin, axis=1) - 1  # it ties with itself
-        out[part] = (more + ties / 2) / (n - 1)
-    return out
-
-
-def _within(x: Array, y: Array, labels: Array) -> float | None:
-    """Return the mean over cells of the share within their label; labels of one cell say nothing."""
-    found = []
-    for label in np.unique(labels[labels != UNKNOWN]):
-        own = labels == label
-        if own.sum() > 1:
-            found.append(_ahead(x[own], y[own]))
-    return float(np.concatenate(found).mean()) if found else None
+def _within(x: Array, y: Array, labels: Array) -> tuple[float | None, float | None]:
+    """Return FOSCTTM both ways within labels, mean over cells; labels of one cell say nothing."""
+    sizes = {label: int((labels == label).sum()) for label in np.unique(labels[labels != UNKNOWN])}
+    sizes = {label: k for label, k in sizes.items() if k > 1}
+    if not sizes:
+        return None, None
+    found = [foscttm_sides(x[labels == label], y[labels == label]) for label in sizes]
+    there, back = np.average(found, axis=0, weights=list(sizes.values())).tolist()
+    return there, back
 
 
 def _coupled(matching: Matching, partners: Array) -> tuple[float, float | None]:

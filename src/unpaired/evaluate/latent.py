@@ -11,7 +11,7 @@ from unpaired.data.types import Array, Dataset, Modality
 from unpaired.embed.embedding import Embedding, Provenance
 from unpaired.errors import OptionError
 from unpaired.evaluate.ranks import foscttm_sides
-from unpaired.match.neighbours import match_snn
+from unpaired.match.neighbours import match_snn, unit_rows
 from unpaired.seeds import named_rng
 
 __all__ = ["LatentScores", "score_latent"]
@@ -72,7 +72,9 @@ def score_latent(x: Array, y: Array, *, source: str, target: str) -> LatentScore
     if x.shape != y.shape or len(x) < 2:
         msg = f"x and y must be places of the same cells, two or more; got {x.shape} and {y.shape}."
         raise OptionError(msg)
-    x, y = _unit(x), _unit(y)  # squared distances of unit vectors are ordered as their cosines
+    x, y = (
+        np.asarray(unit_rows(v), dtype=np.float64) for v in (x, y)
+    )  # squared distances of unit vectors are ordered as their cosines
     there, back = _matching_scores(x, y)
     among_source, among_target = foscttm_sides(y, x)
     return LatentScores(source, target, len(x), there, back, 1 / len(x), among_source, among_target)
@@ -89,8 +91,3 @@ def _matching_scores(x: Array, y: Array) -> tuple[float, float]:
     space = Embedding(sides, "latent", None, (), Provenance("given", {}))
     (block,) = match_snn(data, space, k=1, metric="cosine").blocks
     return float(block.at(cells, order).mean()), float(block.transpose.at(order, cells).mean())
-
-
-def _unit(x: Array) -> Array:
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.asarray(x / np.where(norm > 0, norm, 1.0), dtype=np.float64)

@@ -15,7 +15,7 @@ from unpaired.match.blocks import grouped, match_labels, one_by_one
 from unpaired.match.matching import Matching
 from unpaired.options import check_choice, check_integer
 
-__all__ = ["check_snn_options", "match_snn"]
+__all__ = ["check_snn_options", "match_snn", "unit_rows"]
 
 
 def match_snn(
@@ -76,7 +76,7 @@ def check_snn_options(*, k: int, metric: str) -> None:
 def _solve(x: Array, y: Array, a: Array, b: Array, seed: int, *, k: int, metric: str) -> tuple[sp.csr_matrix, Status]:
     k1, k2 = min(k, len(x)), min(k, len(y))
     if metric == "cosine":
-        x, y = _unit(x), _unit(y)
+        x, y = unit_rows(x), unit_rows(y)
     shared = _graph(x, x, k1) @ _graph(y, x, k1).T + _graph(x, y, k2) @ _graph(y, y, k2).T
     shared = sp.csr_matrix(shared)
     shared.eliminate_zeros()
@@ -86,7 +86,8 @@ def _solve(x: Array, y: Array, a: Array, b: Array, seed: int, *, k: int, metric:
     return shared / shared.sum(), Status("ok", used=used)
 
 
-def _unit(x: Array) -> Array:
+def unit_rows(x: Array) -> Array:
+    """Return the rows divided by their lengths; one of zeros stays as it is."""
     norm = np.linalg.norm(x, axis=1, keepdims=True)
     return np.asarray(x / np.where(norm > 0, norm, 1.0))
 

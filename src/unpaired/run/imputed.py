@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from unpaired._version import __version__
 from unpaired.data.labels import ONE_LABEL
-from unpaired.data.types import Array, Modality
+from unpaired.data.types import Array, Dataset
 from unpaired.evaluate.prediction_scores import unique_names
 from unpaired.run.folder import PREDICTIONS
 from unpaired.run.record import plain
+from unpaired.run.write import label_names
 
 __all__ = ["write_imputed"]
 
@@ -24,10 +23,10 @@ _BLOCK = 2**18  # values that are compressed together
 
 def write_imputed(
     path: Path,
-    cells: Modality,
-    classes: Sequence[str],
+    data: Dataset,
     parts: Iterable[tuple[Array, Array]],
     *,
+    source: str,
     target: str,
     names: Array,
     options: Mapping[str, Any],
@@ -39,14 +38,12 @@ def write_imputed(
     ----------
     path
         The file to make; its folder must exist.
-    cells
-        The cells of the source.
-    classes
-        Names of their labels.
+    data
+        The cells of the source, and their labels.
     parts
         ``(mean, spread)`` of the next cells each, ``(k, p)``, in the order of the rows.
-    target
-        Name of the modality that was imputed.
+    source, target
+        Names of the modality that was measured, and of the one that was imputed.
     names
         ``(p,)`` names of its features.
     options
@@ -58,9 +55,10 @@ def write_imputed(
     import h5py
     import pandas as pd
 
+    cells = data[source]
     obs = pd.DataFrame(index=pd.Index(cells.ids.astype(str), dtype=object))
-    if tuple(classes) != (ONE_LABEL,):
-        obs["label"] = np.array([*classes, ""], dtype=object)[cells.labels]
+    if data.classes != (ONE_LABEL,):
+        obs["label"] = label_names(data, cells)
     if batch is not None:
         obs["batch"] = batch.astype(object)
     adata = anndata.AnnData(obs=obs, var=pd.DataFrame(index=pd.Index(unique_names(names), dtype=object)))
@@ -68,7 +66,7 @@ def write_imputed(
         "format": PREDICTIONS,
         "format_version": _FORMAT_VERSION,
         "unpaired": __version__,
-        "source": cells.name,
+        "source": source,
         "target": target,
         "space": "raw",
         "method": "Clue",

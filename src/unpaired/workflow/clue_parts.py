@@ -175,9 +175,8 @@ def write_all_imputed(
         file = folder / "imputed" / f"{source}_to_{target}.h5ad"
         file.parent.mkdir(exist_ok=True)
         parts = ((mean, spread) for _, mean, spread in imputer.parts(some, source, target))
-        options = imputer.model.used()
         write_imputed(
-            file, some[source], data.classes, parts, target=target, names=names, options=options, batch=batches
+            file, some, parts, source=source, target=target, names=names, options=imputer.model.used(), batch=batches
         )
         told = {"source": source, "target": target, "cells": len(some[source]), "features": len(names)}
         written[file.relative_to(folder).as_posix()] = told

@@ -8,6 +8,7 @@ import numpy as np
 
 from unpaired.data.types import Array, Dataset
 from unpaired.errors import OptionError
+from unpaired.evaluate.prediction_scores import as_dense
 
 __all__ = ["Bridge"]
 
@@ -59,7 +60,7 @@ class Bridge:
         atoms = np.linalg.svd(joint, full_matrices=False)[0][:, : min(self.dims, *(x.shape[1] for x in own.values()))]
         atoms = atoms * np.sqrt(len(atoms))
         self._to_atoms: dict[str, Any] = {n: RidgeCV(alphas=_ALPHAS).fit(x, atoms) for n, x in own.items()}
-        logged = {n: np.log1p(_dense(data[n].X[data[n].order])[slots[:, k]]) for k, n in enumerate(names)}
+        logged = {n: np.log1p(as_dense(data[n].X, data[n].order[slots[:, k]])) for k, n in enumerate(names)}
         self._to_readings: dict[tuple[str, str], Any] = {
             (a, b): RidgeCV(alphas=_ALPHAS).fit(own[a], logged[b]) for a in names for b in names if a != b
         }
@@ -84,7 +85,3 @@ def _in_rows(values: Array, order: Array) -> Array:
     out = np.empty(values.shape)
     out[order] = values
     return out
-
-
-def _dense(X: Any) -> Array:
-    return np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float64)
