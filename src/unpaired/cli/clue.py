@@ -10,7 +10,6 @@ from unpaired.cli.options import (
     AsJson,
     Batch,
     Device,
-    Epochs,
     Files,
     Force,
     Layer,
@@ -57,6 +56,12 @@ TestFraction = Annotated[
 Impute = Annotated[
     str,
     typer.Option(help="Write imputed readings of the cells that lack a modality (missing), of all cells, or none."),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        help="Most passes over the cells; by default as many as make 36,000 steps, an hour or so without a GPU."
+    ),
 ]
 Likelihoods = Annotated[
     list[str] | None,
