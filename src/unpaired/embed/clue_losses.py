@@ -106,18 +106,19 @@ def losses(
     u = functional.normalize(mean + std * _drawn(mean, generator), dim=2)
     sizes = [model.sizes(at, y) for at, y in enumerate(batch.readings)]
     modalities, zero = range(len(sizes)), mean.new_zeros(())
+    ways = [_ways(model, batch, at) for at in modalities]
     nll = kl = cross = real_cross = cos = dsc = zero
     if config.lam_data:
-        nll = sum((_nll(model, batch, at, u[at], sizes[at]) for at in modalities), zero)
+        nll = sum((_nll(model, batch, at, u[at], sizes[at], ways[at]) for at in modalities), zero)
         if config.lam_kl:
             widths = mean.new_tensor([y.shape[1] for y in batch.readings])
             kl = (_divergence(mean, std).mean(1) / widths).sum()
     together = combine(u, batch.observed)
     if config.lam_cross:
         seen = batch.observed.T
-        cross = sum((_nll(model, batch, at, together, sizes[at], seen[at]) for at in modalities), zero)
+        cross = sum((_nll(model, batch, at, together, sizes[at], ways[at], seen[at]) for at in modalities), zero)
     if config.lam_real_cross:
-        real_cross = _real_cross(model, batch, u, sizes)
+        real_cross = _real_cross(model, batch, u, sizes, ways)
     if config.lam_cos:
         cos = _angles(u, together, batch.observed.T, batch.trust)
     if config.lam_align:
@@ -146,15 +147,18 @@ def discriminator_loss(
     return _told(model, mean, batch, noise, generator, fixed=False)
 
 
-def negative_log_likelihood(likelihood: Likelihood, y: Tensor, location: Tensor, spread: Tensor) -> Tensor:
+def negative_log_likelihood(
+    likelihood: Likelihood, y: Tensor, location: Tensor, spread: Tensor, ways: Tensor | None = None
+) -> Tensor:
     """Return minus the log-likelihood of every reading.
 
     ``location`` is the expected count, the mean or the logit, ``spread`` the logarithm of theta or the standard
-    deviation; 0 or 1 has none.
+    deviation; 0 or 1 has none. ``ways``, of counts, are :func:`_log_ways` if they are at hand.
     """
     if likelihood == "nb":
         logit = (location + TINY).log() - spread
-        return (spread.exp() + y) * functional.softplus(logit) - y * logit - _log_ways(y, spread)
+        ways = _log_ways(y, spread) if ways is None else ways
+        return (spread.exp() + y) * functional.softplus(logit) - y * logit - ways
     if likelihood == "normal":
         return ((y - location) / spread).square() / 2 + spread.log() + math.log(2 * math.pi) / 2
     return functional.softplus(location) - y * location
@@ -182,8 +186,22 @@ def _divergence(mean: Tensor, std: Tensor) -> Tensor:
     return (mean.square() + std.square() - 1 - 2 * std.log()).sum(-1) / 2
 
 
+def _ways(model: ClueModel, batch: Minibatch, at: int) -> Tensor | None:
+    """Return :func:`_log_ways` of a modality's counts, which all terms have in common; of other readings ``None``."""
+    if model[at].likelihood != "nb":
+        return None
+    y = batch.readings[at]
+    return _log_ways(y, model.one_hot(batch.batches[:, at], y) @ model[at].per_batch["log_theta"][0])
+
+
 def _nll(
-    model: ClueModel, batch: Minibatch, at: int, code: Tensor, size: Tensor | None, seen: Tensor | None = None
+    model: ClueModel,
+    batch: Minibatch,
+    at: int,
+    code: Tensor,
+    size: Tensor | None,
+    ways: Tensor | None,
+    seen: Tensor | None = None,
 ) -> Tensor:
     """Return minus the log-likelihood of a modality's readings, decoded from codes: mean over cells and features.
 
@@ -197,21 +215,29 @@ def _nll(
         rows = seen.nonzero()[:, 0]
         if not len(rows):
             return code.new_zeros(())
-        code, which, y, told = code[rows], which[rows], y[rows], None if told is None else told[rows]
+        if len(rows) < len(seen):
+            code, which, y, told = code[rows], which[rows], y[rows], None if told is None else told[rows]
+            ways = None if ways is None else ways[rows]
         trust = batch.trust[rows]
     location, spread = model.decode(at, code, which, told)
-    found = negative_log_likelihood(model[at].likelihood, y, location, spread)
+    found = negative_log_likelihood(model[at].likelihood, y, location, spread, ways)
     return found.mean() if trust is None else (found.mean(1) * trust).mean()
 
 
-def _real_cross(model: ClueModel, batch: Minibatch, u: Tensor, sizes: Sequence[Tensor | None]) -> Tensor:
+def _real_cross(
+    model: ClueModel,
+    batch: Minibatch,
+    u: Tensor,
+    sizes: Sequence[Tensor | None],
+    ways: Sequence[Tensor | None],
+) -> Tensor:
     """Return what the cells' other modalities, one by one, make of each: minus the log-likelihoods, summed."""
     total, seen = u.new_zeros(()), batch.observed.T
     for target, own in enumerate(sizes):
         for source, foretold in enumerate(sizes):
             if source != target:
                 size = own if foretold is None else foretold
-                total = total + _nll(model, batch, target, u[source], size, seen[source] & seen[target])
+                total = total + _nll(model, batch, target, u[source], size, ways[target], seen[source] & seen[target])
     return total
 
 
