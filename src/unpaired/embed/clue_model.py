@@ -227,8 +227,8 @@ class _Instrument(nn.Module):
         """Return location and spread, as the likelihood takes them."""
         out = self.decoder(part, batch)
         if self.likelihood == "normal":
-            return out, functional.softplus(batch @ self.per_batch["deviation"][0]) + TINY
-        out = functional.softplus(batch @ self.per_batch["scale"][0]) * out + batch @ self.per_batch["bias"][0]
+            return out, batch @ functional.softplus(self.per_batch["deviation"][0]) + TINY
+        out = batch @ functional.softplus(self.per_batch["scale"][0]) * out + batch @ self.per_batch["bias"][0]
         if self.likelihood == "bernoulli":
             return out, out
         if size is None:
