@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     a = parser.parse_args()
     found = {"tumours": show_tumours, "batches": show_batches}[a.what](a)
-    print(save(f"clue_{a.what}", {"seeds": a.seeds, **found}))
+    save(f"clue_{a.what}", {"seeds": a.seeds, **found})
 
 
 if __name__ == "__main__":
